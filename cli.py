@@ -1,0 +1,129 @@
+"""The command line: `python gpt2.py PROMPT [--option value]`.
+
+The prompt is always the literal text. Left alone, python-fire reads words as Python ("42" is a number,
+"a # b" is "a"), ends arguments at "-", and calls methods of results; here it only sorts words into arguments.
+"""
+
+import os
+import re
+import sys
+from itertools import takewhile
+
+from checkpoint import ModelError
+
+HELP = """\
+python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
+
+PROMPT                     the text to continue; - reads it from standard input;
+                           one that begins with -- goes in as --prompt="--..."
+--n_tokens_to_generate 40  how many tokens to add, at most
+--model_size 124M          124M, 355M, 774M, 1558M: OpenAI's, downloaded once;
+                           tiny: a small model that comes along, no network;
+                           or the folder of a model in OpenAI's layout
+--models_dir models        the folder in which downloaded models are kept
+
+Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
+"""
+
+
+def run(argv=None):  # list of str -> exit status
+    """Run the command: text goes to stdout as it comes; an error is one line on stderr."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if "--help" in argv or argv == ["-h"]:
+            print(HELP, end="", flush=True)
+        else:
+            call(command, argv)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our text has read enough; what Python flushes at exit goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, MemoryError) as error:
+        print("gpt2.py:", *str(error).splitlines(), file=sys.stderr)
+        return 2 if isinstance(error, ValueError) and not isinstance(error, ModelError) else 1
+
+
+def call(function, argv):
+    """Let python-fire call a function with the words of a command line, each of them text.
+
+    Raises ValueError for an option without a value, where python-fire would put True, or given twice.
+    """
+    import fire
+    from fire.decorators import SetParseFn
+
+    words = list(argv)
+    if words and not words[0].startswith("--"):
+        words[0] = f"--prompt={words[0]}"
+    names = set()
+    for word, following in zip(words, [*words[1:], "--"]):
+        if is_option(word):
+            option, equals, _ = word.partition("=")
+            name = option.lstrip("-").replace("-", "_")
+            if not name:
+                raise ValueError(f"{word} is not an option (see --help)")
+            if not equals and is_option(following):
+                raise ValueError(f"{option} has no value: write {option}=VALUE (see --help)")
+            if name in names:
+                raise ValueError(f"{option} is given twice (see --help)")
+            names.add(name)
+    fire.Fire(SetParseFn(str)(function), [*words, "--", "--separator=\0"], name="gpt2.py")
+
+
+def is_option(word):
+    """Whether python-fire takes a word for the name of an option: -5 is none."""
+    return re.match("--|-[a-zA-Z]", word) is not None
+
+
+def command(prompt="", n_tokens_to_generate="40", model_size="124M", models_dir="models", *extra, **unknown):
+    """Refuse what is wrong before any file is touched, then write the continuation to stdout."""
+    if unknown:
+        raise ValueError(f"unknown option --{min(unknown)} (see --help); a prompt can go in as --prompt=...")
+    if extra:
+        raise ValueError(f"{extra[0]!r} is one word too many: put a prompt of several words in quotes")
+    if not re.fullmatch("[0-9]{1,9}", n_tokens_to_generate):
+        advice = "put a prompt of several words in quotes"
+        raise ValueError(f"n_tokens_to_generate is {n_tokens_to_generate!r}, not a whole number; {advice}")
+    write(stream_text(read_prompt(prompt), int(n_tokens_to_generate), model_size, models_dir))
+
+
+def read_prompt(prompt):  # str -> str
+    """The prompt, or, for "-", standard input less a final newline. Raises ValueError for what is no text."""
+    if prompt == "-":
+        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        prompt = re.sub("\r?\n\\Z", "", text)
+    if not prompt:
+        raise ValueError("the prompt is empty: give a text to continue (see --help)")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the prompt is not valid UTF-8 text at character {error.start + 1}") from None
+    return prompt
+
+
+def stream_text(prompt, n_tokens_to_generate=40, model_size="124M", models_dir="models"):  # str -> yields str
+    """The text with which a model continues the prompt, piece by piece, up to <|endoftext|>."""
+    from encoder import END_OF_TEXT
+    from gpt2 import check_inputs, stream
+    from utils import load_encoder_and_hparams, load_params
+
+    encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
+    ids = encoder.encode(prompt)
+    check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])  # before any weight
+    params = load_params(model_size, models_dir)
+    new_ids = stream(ids, params, hparams["n_head"], n_tokens_to_generate)
+    end_of_text = encoder.encoder[END_OF_TEXT]
+    yield from encoder.decode_stream(takewhile(lambda token_id: token_id != end_of_text, new_ids))
+
+
+def write(pieces):
+    """Write text as it comes, then one newline; a terminal that lacks a character shows a question mark."""
+    sys.stdout.reconfigure(errors="replace")
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        print(flush=True)  # what was written stays, on a line of its own
+        raise
+    print(flush=True)

@@ -1,0 +1,168 @@
+"""Byte-level byte-pair encoding: text to token ids and back, for any text at all.
+
+Text is cut into pieces (words, numbers, runs of signs), a piece into its UTF-8 bytes, and the bytes are
+merged, two neighbours at a time, in the order in which the merges were learned (Sennrich et al. 2016, "Neural
+Machine Translation of Rare Words with Subword Units"; on bytes: Radford et al. 2019, 2.2).
+"""
+
+import codecs
+import functools
+import heapq
+import json
+import operator
+
+import regex
+
+from checkpoint import ModelError
+
+END_OF_TEXT = "<|endoftext|>"
+PIECES = regex.compile(
+    r"""'(?:s|t|re|ve|m|ll|d)   # the end of a contraction: it's, don't, we're
+      | [ ]?\p{L}+              # letters of any alphabet, with the space before them
+      | [ ]?\p{N}+              # digits of any alphabet, with the space before them
+      | [ ]?[^\s\p{L}\p{N}]+    # other signs, with the space before them
+      | \s+(?!\S)               # white space, less its last character if a piece follows
+      | \s+                     # white space that is left""",
+    regex.VERBOSE,
+)
+
+
+def bytes_to_unicode():  # -> {byte: character}
+    """A visible character for each of the 256 bytes, so that tokens can be printed and kept in files.
+
+    A byte that is a visible character of Latin-1 stands for itself; the other 68 take those from U+0100 on,
+    so the space is "Ġ". The order is that of the first 256 ids of OpenAI's vocabulary.
+    """
+    visible = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
+    others = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+class Encoder:
+    """A vocabulary, at work.
+
+    encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
+    first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`. A token that
+    is not a byte and that no merge makes is special, like <|endoftext|>.
+    """
+
+    def __init__(self, encoder, bpe_merges, errors="replace"):
+        self.encoder = encoder
+        self.decoder = {token_id: token for token, token_id in encoder.items()}
+        self.errors = errors
+        self.byte_encoder = bytes_to_unicode()
+        self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
+        self.bpe_ranks = {merge: rank for rank, merge in enumerate(map(tuple, bpe_merges))}
+        self.special_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
+        self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words come back; safe under threads
+
+    def encode(self, text, allowed_special=()):  # str -> list of ids
+        """The ids of a text: "Hello, world" is [15496, 11, 995] in OpenAI's vocabulary.
+
+        A special token in the text is plain text, unless it is in allowed_special, a set of them or "all".
+        A lone surrogate, which is no character, counts as U+FFFD. Raises TypeError for what is not a str.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"the text to encode is of type {type(text).__name__}, not str")
+        special = self.special_tokens if allowed_special == "all" else set(allowed_special)
+        if not special <= self.special_tokens:
+            raise ValueError(f"allowed_special is {allowed_special!r}, not of {sorted(self.special_tokens)}")
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        if not special:
+            return self.encode_plain(text)
+        longest_first = "|".join(map(regex.escape, sorted(special, key=len, reverse=True)))
+        parts = regex.split(f"({longest_first})", text)
+        ids = []
+        for part in parts:
+            ids += [self.encoder[part]] if part in special else self.encode_plain(part)
+        return ids
+
+    def encode_plain(self, text):  # str -> list of ids
+        """The ids of a text without special tokens."""
+        ids = []
+        for piece in PIECES.findall(text):
+            ids += self.cached_bpe(piece) if len(piece) <= 64 else self.bpe(piece)
+        return ids
+
+    def bpe(self, piece):  # str -> list of ids
+        """Merge the bytes of a piece: always the pair of neighbours learned first, leftmost first.
+
+        Pairs wait in a heap and tokens stand in a linked list, so that n bytes take n log n steps.
+        """
+        tokens = [self.byte_encoder[byte] for byte in piece.encode()] + [None]  # the end, at n and -1
+        n = len(tokens) - 1
+        before, after = [*range(-1, n)], [*range(1, n + 1), n]
+
+        def rank(i):  # of the pair that begins at i
+            return self.bpe_ranks.get((tokens[i], tokens[after[i]]))
+
+        pairs = [(rank(i), i) for i in range(n) if rank(i) is not None]
+        heapq.heapify(pairs)
+        while pairs:
+            rank_then, i = heapq.heappop(pairs)
+            if rank(i) != rank_then:
+                continue  # one of the two was merged with another neighbour meanwhile
+            merged = after[i]
+            tokens[i], tokens[merged] = tokens[i] + tokens[merged], None
+            after[i] = after[merged]
+            before[after[i]] = i
+            for j in (before[i], i):
+                if rank(j) is not None:
+                    heapq.heappush(pairs, (rank(j), j))
+        return [self.encoder[token] for token in tokens if token is not None]
+
+    def token_bytes(self, token_id):  # id -> bytes
+        """What a token stands for, not always whole characters. Raises ValueError for what is no id."""
+        try:
+            token = self.decoder[operator.index(token_id)]
+        except (KeyError, TypeError):
+            raise ValueError(f"{token_id!r} is not an id: ids are 0 to {len(self.decoder) - 1}") from None
+        if token in self.special_tokens:
+            return token.encode()
+        return bytes(self.byte_decoder[character] for character in token)
+
+    def decode(self, ids):  # list of ids -> str
+        """The text of some ids: [15496, 11, 995] is "Hello, world" in OpenAI's vocabulary."""
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", self.errors)
+
+    def decode_stream(self, ids):  # ids, one at a time -> pieces of text
+        """The text of ids as they come: a piece for each and one for the end, empty while a character waits
+        for its last id. The pieces, joined, are what `decode` returns for all."""
+        decoder = codecs.getincrementaldecoder("utf-8")(self.errors)
+        for token_id in ids:
+            yield decoder.decode(self.token_bytes(token_id))
+        yield decoder.decode(b"", final=True)
+
+
+def get_encoder(model_name, models_dir):  # -> Encoder
+    """The tokenizer of a model, from its encoder.json and vocab.bpe; `utils.find_model` lists the models.
+
+    Raises ModelError unless the two belong together: cut short, they would give other ids for the same text.
+    """
+    from utils import model_file  # here, because utils imports this module
+
+    encoder_path = model_file(model_name, models_dir, "encoder.json")
+    merges_path = model_file(model_name, models_dir, "vocab.bpe")
+    try:
+        encoder = json.loads(encoder_path.read_text(encoding="utf-8"))
+        lines = merges_path.read_text(encoding="utf-8").splitlines()
+        bpe_merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+        check_vocabulary(encoder, bpe_merges)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{encoder_path}, {merges_path}: {error}; get both again") from None
+    return Encoder(encoder, bpe_merges)
+
+
+def check_vocabulary(encoder, bpe_merges):
+    """Raise ValueError unless the tokens are the 256 bytes, what the merges make, and <|endoftext|>."""
+    if not isinstance(encoder, dict):
+        raise ValueError("the vocabulary is not a JSON object")
+    for number, merge in enumerate(bpe_merges, 1):
+        if len(merge) != 2:
+            raise ValueError(f"merge {number} is {' '.join(merge)!r}, not two tokens")
+    expected = {*bytes_to_unicode().values(), *map("".join, bpe_merges), END_OF_TEXT}
+    for verb, tokens in (("lacks", expected - encoder.keys()), ("has unknown", encoder.keys() - expected)):
+        if tokens:
+            raise ValueError(f"the vocabulary {verb} {min(tokens)!r} ({len(tokens)} such), by the merges")
+    if set(map(type, encoder.values())) != {int} or sorted(encoder.values()) != [*range(len(encoder))]:
+        raise ValueError(f"the ids of the vocabulary are not 0 to {len(encoder) - 1}, each once")

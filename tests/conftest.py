@@ -1,0 +1,50 @@
+"""What several test files start from."""
+
+import os
+
+import numpy as np
+import pytest
+from helpers import ROOT, SMALL, differences
+
+import checkpoint
+import utils
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The bundled model: encoder, hparams, params."""
+    return utils.load_encoder_hparams_and_params("tiny", "models")
+
+
+@pytest.fixture
+def params():
+    """A small model in which every number is random, so that no term of the sum can be lost unnoticed."""
+    rng = np.random.default_rng(0)
+    table = checkpoint.shapes(SMALL)
+    return checkpoint.nest(
+        {name: rng.normal(0, 0.5, shape).astype("float32") for name, shape in table.items()}
+    )
+
+
+@pytest.fixture(scope="session")
+def released():
+    """The folder of the 124M, if its vocabulary is there."""
+    folder = ROOT / "models" / "124M"
+    if not (folder / "encoder.json").exists() or not (folder / "vocab.bpe").exists():
+        pytest.skip("no released vocabulary in models/124M: `python gpt2.py Hello` downloads it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tf():
+    """TensorFlow, the judge of checkpoints."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return pytest.importorskip("tensorflow", reason="TensorFlow, the judge of checkpoints, is not installed")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if differences:
+        n, largest = len(differences), max(differences)
+        terminalreporter.write_line(
+            f"{n} comparisons of logits: they differ by at most {largest:.1e} of the largest"
+        )

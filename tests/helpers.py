@@ -1,0 +1,173 @@
+"""Small tools of the tests: checkpoints written by hand or by TensorFlow, a release to download, tiktoken."""
+
+import contextlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+import checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "models" / "tiny"
+SMALL = {"n_vocab": 97, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
+
+
+differences = []  # what assert_same_logits saw; printed when the tests end
+
+
+def assert_same_logits(ours, theirs):
+    """Equal as two float32 computations of the same thing are: to 1e-5 of the largest."""
+    assert ours.dtype == np.float32 and ours.shape == theirs.shape
+    difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    differences.append(difference)
+    assert difference <= 1e-5, f"the largest difference is {difference:.1e} of the largest logit"
+
+
+# ---- models ------------------------------------------------------------------------------------------------
+
+
+def flatten(params):  # -> {"h0/attn/c_attn/w": array, ...}
+    """`checkpoint.nest` undone."""
+    arrays = {}
+
+    def visit(node, path):
+        if isinstance(node, dict):
+            for name, child in node.items():
+                visit(child, [*path, name])
+        elif isinstance(node, list):
+            for layer, child in enumerate(node):
+                visit(child, [f"h{layer}"])
+        else:
+            arrays["/".join(path)] = node
+
+    visit(params, [])
+    return arrays
+
+
+def in_openai_layout(arrays):  # {"wte": array, ...} -> {"model/wte": array, ...}
+    """Names and shapes as OpenAI saved them: under model/, matrices as convolutions of width one."""
+    return {f"model/{name}": array[None] if name.endswith("/w") else array for name, array in arrays.items()}
+
+
+def write_model(folder, variables, hparams, vocabulary=TINY):
+    """A folder in OpenAI's layout, its checkpoint written by hand."""
+    folder.mkdir(exist_ok=True)
+    write_checkpoint(folder / "model.ckpt", variables)
+    (folder / "hparams.json").write_text(json.dumps(hparams))
+    for name in ("encoder.json", "vocab.bpe"):
+        (folder / name).write_bytes((vocabulary / name).read_bytes())
+    return folder
+
+
+# ---- checkpoints -------------------------------------------------------------------------------------------
+
+
+def save_with_tensorflow(tf, prefix, variables):
+    """Let the Saver of TensorFlow 1, with which OpenAI wrote theirs, write {name: array}."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        saved = {
+            name: v1.get_variable(name, array.shape, tf.as_dtype(array.dtype), v1.zeros_initializer())
+            for name, array in variables.items()
+        }
+        feeds = {
+            name: v1.placeholder(tf.as_dtype(array.dtype), array.shape) for name, array in variables.items()
+        }
+        session.run(
+            [saved[name].assign(feeds[name]) for name in variables],
+            {feeds[name]: array for name, array in variables.items()},
+        )
+        v1.train.Saver(saved).save(session, str(prefix), write_meta_graph=False)
+
+
+def write_checkpoint(prefix, variables, header=b"\x08\x01", compression=b"\0"):
+    """Write {name: array} as TensorFlow does, all names in one block."""
+    numbers = {dtype: number for number, dtype in checkpoint.DTYPES.items()}
+    entries, n_bytes = {b"": header}, 0
+    with open(f"{prefix}.data-00000-of-00001", "wb") as data:
+        for name, array in sorted(variables.items()):
+            data.write(array.tobytes())
+            shape = b"".join(b"\x12" + sized(b"\x08" + varint(n)) for n in array.shape)
+            entries[name.encode()] = (
+                b"\x08"
+                + varint(numbers[str(array.dtype)])
+                + b"\x12"
+                + sized(shape)
+                + b"\x20"
+                + varint(n_bytes)
+                + b"\x28"
+                + varint(array.nbytes)
+            )
+            n_bytes += array.nbytes
+    table = block(entries, compression)
+    index_at = len(table)
+    table += block({max(entries): varint(0) + varint(index_at - 5)}, b"\0")
+    footer = b"\0\0" + varint(index_at) + varint(len(table) - index_at - 5)
+    Path(f"{prefix}.index").write_bytes(table + footer.ljust(40, b"\0") + checkpoint.MAGIC)
+
+
+def block(entries, compression):
+    """One block of the table, no key sharing its beginning with another."""
+    body = b"".join(
+        b"\0" + varint(len(key)) + varint(len(value)) + key + value for key, value in entries.items()
+    )
+    body += bytes(4) + (1).to_bytes(4, "little") + compression
+    crc = checkpoint.crc32c(body)
+    return body + (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def varint(number):
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def sized(message):
+    return varint(len(message)) + message
+
+
+# ---- the world outside -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def serve(
+    answers,
+):  # {path: bytes, or a function of the request's handler} -> address, list of paths asked for
+    """A server on this machine that knows some paths and answers 404 to others."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            answer = answers.get(self.path)
+            if callable(answer):
+                answer(self)
+            elif answer is None:
+                self.send_error(404)
+            else:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def command(*words, **options):
+    """Run `python gpt2.py WORDS ...` and return what it did: returncode, stdout and stderr, both bytes."""
+    options = {"cwd": ROOT, "capture_output": True, "timeout": 120} | options
+    return subprocess.run([sys.executable, "gpt2.py", *words], **options)

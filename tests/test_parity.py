@@ -1,0 +1,160 @@
+"""The same numbers as Hugging Face transformers, from the same weights: `pytest -m parity`."""
+
+import numpy as np
+import pytest
+from helpers import assert_same_logits, command, flatten, in_openai_layout, save_with_tensorflow
+
+import checkpoint
+import gpt2
+from encoder import get_encoder
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch", reason="torch is not installed: see tests/requirements-parity.txt")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: see tests/requirements-parity.txt"
+)
+
+HPARAMS = {
+    "small": {"n_vocab": 301, "n_ctx": 64, "n_embd": 48, "n_head": 4, "n_layer": 3},
+    "124M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12},
+}
+
+
+@pytest.fixture(scope="module", params=HPARAMS)
+def models(request):
+    """hparams, our params, and the same weights in a GPT2LMHeadModel."""
+    hparams = HPARAMS[request.param]
+    arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))
+    rng = np.random.default_rng(1)
+    for name, array in arrays.items():  # livelier than at the start of training, no term zero
+        arrays[name] = (2 * array + rng.normal(0, 0.02, array.shape)).astype(np.float32)
+    return hparams, checkpoint.nest(arrays), as_transformers(arrays, hparams)
+
+
+def as_transformers(arrays, hparams):
+    sizes = {"vocab_size": hparams["n_vocab"], "n_positions": hparams["n_ctx"]}
+    sizes |= {name: hparams[name] for name in ("n_embd", "n_head", "n_layer")}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()
+    state = {}
+    for name, array in arrays.items():
+        theirs = name.replace("/", ".").removesuffix(".w").removesuffix(".g").removesuffix(".b")
+        theirs = "h." + theirs[1:] if theirs[0] == "h" else theirs
+        state[f"transformer.{theirs}.{'bias' if name.endswith('/b') else 'weight'}"] = torch.from_numpy(array)
+    model.load_state_dict(state | {"lm_head.weight": state["transformer.wte.weight"]}, strict=True)
+    return model
+
+
+def ids_of(hparams, *shape):
+    return np.random.default_rng(7).integers(0, hparams["n_vocab"], shape)
+
+
+def theirs_on(model, ids):
+    """Logits and every hidden state, the last one normed."""
+    with torch.no_grad():
+        out = model(torch.from_numpy(np.atleast_2d(ids)), output_hidden_states=True)
+    shape = np.shape(ids)
+    return out.logits.numpy().reshape(*shape, -1), [h.numpy().reshape(*shape, -1) for h in out.hidden_states]
+
+
+def hidden_states(ids, wte, wpe, blocks, ln_f, n_head):
+    """The residual stream before every block, and the last hidden state."""
+    x = wte[ids] + wpe[range(np.shape(ids)[-1])]
+    states = [x]
+    for block in blocks:
+        states.append(gpt2.transformer_block(states[-1], **block, n_head=n_head))
+    return [*states[:-1], gpt2.layer_norm(states[-1], **ln_f)]
+
+
+def cached(ids, params, n_head, sizes):
+    """Logits at every position, fed through a cache in chunks of these sizes."""
+    cache = gpt2.new_kv_cache(params, n_head, ids.shape[-1], *ids.shape[:-1])
+    ends = np.cumsum(sizes)
+    return np.concatenate(
+        [
+            gpt2.gpt2(ids[..., end - size : end], **params, n_head=n_head, kv_cache=cache, n_past=end - size)
+            for size, end in zip(sizes, ends)
+        ],
+        axis=-2,
+    )
+
+
+def test_logits_and_hidden_states_at_every_position(models, record_property):
+    hparams, params, model = models
+    ids = ids_of(hparams, hparams["n_ctx"])
+    logits, states = theirs_on(model, ids)
+    assert_same_logits(gpt2.gpt2(ids, **params, n_head=hparams["n_head"]), logits)
+    ours = hidden_states(ids, **params, n_head=hparams["n_head"])
+    assert len(ours) == len(states) == hparams["n_layer"] + 1
+    for state, wanted in zip(ours, states):
+        assert_same_logits(state, wanted)
+
+
+def test_batches(models):
+    hparams, params, model = models
+    ids = ids_of(hparams, 3, 20)
+    assert_same_logits(gpt2.gpt2(ids, **params, n_head=hparams["n_head"]), theirs_on(model, ids)[0])
+
+
+@pytest.mark.parametrize("sizes", [[1] * 60, [20, *[1] * 40], [33, 27], [59, 1]])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_cached_and_in_chunks(models, sizes, batch):
+    hparams, params, model = models
+    ids = ids_of(hparams, *batch, 60)
+    assert_same_logits(cached(ids, params, hparams["n_head"], sizes), theirs_on(model, ids)[0])
+
+
+def assert_same_greedy_ids(ours, theirs, prompt, model):
+    """Equal, or apart only where the two best logits are too close to tell."""
+    for i, (a, b) in enumerate(zip(ours, theirs)):
+        if a != b:
+            logits = theirs_on(model, np.array([*prompt, *theirs[:i]]))[0][-1]
+            gap = np.ptp(np.sort(logits)[-2:]) / np.abs(logits).max()
+            assert {a, b} == set(np.argsort(logits)[-2:]) and gap <= 1e-5, (
+                f"id {i}: {a}, not {b}; gap {gap:.1e}"
+            )
+            return
+    assert len(ours) == len(theirs)
+
+
+def greedy(model, prompt, n):
+    with torch.no_grad():
+        out = model.generate(
+            torch.tensor([prompt]), max_new_tokens=n, min_new_tokens=n, do_sample=False, pad_token_id=0
+        )
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("n_prompt", [10, 300])
+def test_a_hundred_greedy_ids(models, n_prompt):
+    hparams, params, model = models
+    n = min(100, hparams["n_ctx"] - 10)
+    prompt = ids_of(hparams, min(n_prompt, hparams["n_ctx"] - n)).tolist()
+    ours = gpt2.generate(prompt, params, hparams["n_head"], n)
+    assert_same_greedy_ids(ours, greedy(model, prompt, n), prompt, model)
+
+
+def test_the_bundled_model(tiny):
+    encoder, hparams, params = tiny
+    model = as_transformers(flatten(params), hparams)
+    ids = np.array(encoder.encode("Once upon a time there was a fox who lived in the wood."))
+    assert_same_logits(gpt2.gpt2(ids, **params, n_head=hparams["n_head"]), theirs_on(model, ids)[0])
+    ours = gpt2.generate(ids, params, hparams["n_head"], 100)
+    assert_same_greedy_ids(ours, greedy(model, ids.tolist(), 100), ids, model)
+
+
+def test_the_whole_command_on_a_checkpoint_that_tensorflow_wrote(tf, released, tmp_path):
+    hparams = HPARAMS["124M"]
+    arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(3)))
+    save_with_tensorflow(tf, tmp_path / "model.ckpt", in_openai_layout(arrays))
+    assert checkpoint.read_index(tmp_path / "model.ckpt.index") == checkpoint.read_index(
+        released / "model.ckpt.index"
+    )
+    for name in ("hparams.json", "encoder.json", "vocab.bpe"):
+        (tmp_path / name).symlink_to(released / name)
+    text = "Alan Turing theorized that computers would one day become"
+    done = command(text, "--model_size", str(tmp_path))
+    encoder = get_encoder(str(tmp_path), "models")
+    prompt, model = encoder.encode(text), as_transformers(arrays, hparams)
+    ours = gpt2.generate(prompt, checkpoint.nest(arrays), hparams["n_head"], 40)
+    assert_same_greedy_ids(ours, greedy(model, prompt, 40), prompt, model)
+    assert done.returncode == 0 and done.stdout.decode() == encoder.decode(ours) + "\n"

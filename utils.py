@@ -1,0 +1,168 @@
+"""From a model's name to its files, downloaded once, and from the files to encoder, hparams and params."""
+
+import json
+import os
+from pathlib import Path
+
+from checkpoint import ModelError, read_checkpoint, to_params
+from encoder import get_encoder
+
+BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
+RELEASED = ("124M", "355M", "774M", "1558M")
+DATA = "model.ckpt.data-00000-of-00001"
+FILES = ("hparams.json", "encoder.json", "vocab.bpe", "model.ckpt.index", DATA)  # a model; small files first
+KNOWN = {  # bytes and SHA-256, as far as they are known
+    "encoder.json": (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
+    "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
+    "124M/hparams.json": (90, "d9d56e4121c427164e0c55c6f03c08e1daf9002b9b672825112d19097b680318"),
+    "124M/model.ckpt.index": (5_215, "71916f763f9746f9b2a06b12d91996cf1084ae008d0424543d39391c5f2dc687"),
+    f"124M/{DATA}": (497_759_232, "2060c885360cc0cf41d7a6dbc4d24b5127aae20260c8b5ae521b5a6578407118"),
+    "355M/hparams.json": (91, None),
+    "355M/model.ckpt.index": (10_399, None),
+    f"355M/{DATA}": (1_419_292_672, None),
+    f"774M/{DATA}": (3_096_120_320, None),
+    f"1558M/{DATA}": (6_230_444_800, None),
+}
+LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
+
+
+def load_encoder_hparams_and_params(model_size, models_dir):  # -> Encoder, hparams, params
+    """A model, ready for `gpt2.generate`. model_size is one of
+
+    - "tiny": the small model that comes with this package;
+    - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir, then read in place;
+    - a folder that holds a model in the layout of OpenAI's release.
+
+    params are float32 arrays, mapped copy-on-write: edit them freely, the file does not change. Raises
+    ValueError for another name, ModelError for files that cannot be got or used.
+    """
+    encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
+    return encoder, hparams, load_params(model_size, models_dir)
+
+
+def load_encoder_and_hparams(model_size, models_dir):  # -> Encoder, hparams
+    """What is needed to judge a prompt before any weight is touched."""
+    encoder, hparams = get_encoder(model_size, models_dir), load_hparams(model_size, models_dir)
+    n_tokens, n_vocab = len(encoder.encoder), hparams["n_vocab"]
+    if n_tokens != n_vocab:
+        folder = find_model(model_size, models_dir)
+        found = f"{n_tokens} tokens in encoder.json, n_vocab {n_vocab} in hparams.json"
+        raise ModelError(f"{folder}: {found}: one is of another model, get both again")
+    return encoder, hparams
+
+
+def load_hparams(model_size, models_dir):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
+    """The five sizes of a model, from its hparams.json. Raises ModelError for what cannot be a GPT-2."""
+    path = model_file(model_size, models_dir, "hparams.json")
+    try:
+        hparams = json.loads(path.read_text(encoding="utf-8"))
+        for name, largest in LARGEST.items():
+            value = hparams.get(name) if isinstance(hparams, dict) else None
+            if type(value) is not int or not 0 < value <= largest:
+                raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest:,}")
+        if hparams["n_embd"] % hparams["n_head"] != 0:
+            raise ValueError(f"n_embd {hparams['n_embd']} is not a multiple of n_head {hparams['n_head']}")
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: {error}; delete it and get it again") from None
+    return {name: hparams[name] for name in LARGEST}
+
+
+def load_params(model_size, models_dir):  # -> params
+    """The weights of a model, checked against its hparams.json."""
+    hparams = load_hparams(model_size, models_dir)
+    model_file(model_size, models_dir, "model.ckpt.index")
+    data = model_file(model_size, models_dir, DATA)
+    return load_gpt2_params_from_tf_ckpt(data.with_name("model.ckpt"), hparams)
+
+
+def load_gpt2_params_from_tf_ckpt(tf_ckpt_path, hparams):  # "models/124M/model.ckpt" -> params
+    """The weights in a TensorFlow checkpoint, checked, and nested as `gpt2.gpt2` takes them.
+
+    What training leaves there is passed over: all that is not under model/, and optimizer slots, which lie
+    under the name of a variable and have its shape (model/wte/Adam). Raises ModelError for anything else.
+    """
+    variables, arrays = read_checkpoint(tf_ckpt_path), {}
+    for name, array in variables.items():
+        owner = variables.get(name.rpartition("/")[0])
+        if not name.startswith("model/") or (owner is not None and owner.shape == array.shape):
+            continue
+        if name.endswith("/w") and array.ndim == 3 and len(array) == 1:
+            array = array[0]  # OpenAI's matrices are convolutions of width one
+        arrays[name.removeprefix("model/")] = array
+    return to_params(arrays, hparams, tf_ckpt_path)
+
+
+def find_model(model_size, models_dir):  # -> Path
+    """The folder of a model; `load_encoder_hparams_and_params` says what model_size can be."""
+    if model_size == "tiny":
+        return Path(__file__).resolve().parent / "models" / "tiny"
+    if model_size in RELEASED:
+        return Path(models_dir) / model_size
+    if os.path.isdir(model_size):
+        return Path(model_size)
+    raise ValueError(f"model_size is {model_size!r}, not tiny, {', '.join(RELEASED)}, or a model's folder")
+
+
+def model_file(model_size, models_dir, name):  # -> Path
+    """The path of one file of a model, downloaded if it is one of OpenAI's and not there yet."""
+    path = find_model(model_size, models_dir) / name
+    if not path.exists() and model_size not in RELEASED:
+        raise ModelError(f"{path} is missing: a model is a folder with {', '.join(FILES)}")
+    if model_size in RELEASED:
+        download_gpt2_files(model_size, path.parent, [name])
+    return path
+
+
+def download_gpt2_files(model_size, model_dir, names=None):
+    """Download what is missing of one of OpenAI's models into model_dir, all of it or only the files named.
+
+    A file that is there is never touched or judged: it may be a fine-tune. Raises as `download_file` does.
+    """
+    if model_size not in RELEASED:
+        raise ValueError(f"model_size is {model_size!r}: OpenAI's models are {', '.join(RELEASED)}")
+    for name in names or FILES:
+        path = Path(model_dir) / name
+        if not path.exists():
+            n_bytes, sha256 = KNOWN.get(f"{model_size}/{name}") or KNOWN.get(name, (None, None))
+            download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256)
+
+
+def download_file(url, path, n_bytes=None, sha256=None):
+    """Download url to path, which gets its name only when all bytes have come and are right.
+
+    n_bytes: the length, if known; else the server's word. sha256: the digest in hexadecimal, if known.
+    Raises ModelError for what did not come whole and right, OSError where it cannot be written.
+    """
+    import hashlib
+
+    import requests
+    from tqdm import tqdm
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    n_read, digest = 0, hashlib.sha256()
+    try:
+        with (
+            open(part, "wb") as file,
+            requests.get(url, stream=True, timeout=30, headers={"Accept-Encoding": "identity"}) as response,
+        ):
+            response.raise_for_status()
+            n_bytes = n_bytes or int(response.headers.get("Content-Length", 0)) or None
+            with tqdm(desc=path.name, total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
+                for chunk in response.iter_content(2**20):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    n_read += len(chunk)
+                    bar.update(len(chunk))
+        if n_bytes is not None and n_read != n_bytes:
+            raise ModelError(f"{url}: {n_read:,} bytes came, expected {n_bytes:,}; try again")
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise ModelError(f"{url}: SHA-256 {digest.hexdigest()}, expected {sha256}: not the released file")
+        os.replace(part, path)
+    except requests.RequestException as error:
+        cause = getattr(error.args[0], "reason", error) if error.args else type(error).__name__
+        advice = "try again, or --model_size tiny, which needs no network"
+        raise ModelError(f"cannot download {url}: {cause}; {advice}") from None
+    finally:
+        part.unlink(missing_ok=True)
