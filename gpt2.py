@@ -28,7 +28,7 @@ def softmax(x):  # [n] -> [n]
 
 
 def layer_norm(x, g, b, eps=1e-5):  # [n_embd] -> [n_embd]
-    """g (x - mean) / √(variance + eps) + b: to one scale, then to a learned one (Ba et al. 2016)."""
+    """g (x - mean) / √(variance + eps) + b: standardize, then a learned scale and offset (Ba et al. 2016)."""
     mean = np.mean(x, axis=-1, keepdims=True)
     variance = np.var(x, axis=-1, keepdims=True)
     return g * (x - mean) / np.sqrt(variance + eps) + b
@@ -46,12 +46,13 @@ def ffn(x, c_fc, c_proj, act=gelu):  # [n_seq, n_embd] -> [n_seq, n_embd]
 
 def split_heads(x, n_head):  # [n_seq, n_embd] -> [n_head, n_seq, d_head]
     """Cut every token's vector into n_head parts, one for each head."""
-    return np.swapaxes(x.reshape(*x.shape[:-1], n_head, -1), -2, -3)
+    x = x.reshape(*x.shape[:-1], n_head, -1)  # [n_seq, n_head, d_head]
+    return np.swapaxes(x, -2, -3)
 
 
 def merge_heads(x):  # [n_head, n_seq, d_head] -> [n_seq, n_embd]
     """Put the parts of every token's vector side by side again: split_heads undone."""
-    x = np.swapaxes(x, -2, -3)
+    x = np.swapaxes(x, -2, -3)  # [n_seq, n_head, d_head]
     return x.reshape(*x.shape[:-2], -1)
 
 
@@ -91,14 +92,14 @@ def mha(x, c_attn, c_proj, n_head, kv_cache=None, n_past=0):  # [n_seq, n_embd] 
 
 
 def transformer_block(x, mlp, attn, ln_1, ln_2, n_head, kv_cache=None, n_past=0):  # [n_seq, n_embd] kept
-    """Add what each token learns from the others, then what it makes of it (Radford et al. 2019, 2.3)."""
+    """x + mha(norm(x)), then x + ffn(norm(x)): add what the others say, and what follows (Radford et al.)."""
     x = x + mha(layer_norm(x, **ln_1), **attn, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
     x = x + ffn(layer_norm(x, **ln_2), **mlp)
     return x
 
 
 def transformer(inputs, wte, wpe, blocks, ln_f, n_head, kv_cache=None, n_past=0):  # ids -> [n_seq, n_embd]
-    """Ids to hidden states: what each token is + where it stands, through every block and a last norm.
+    """wte[id] + wpe[position], through every block and a last norm: ids become hidden states.
 
     kv_cache comes from `new_kv_cache`; its first n_past positions are filled, and n_seq more afterwards.
     """
@@ -141,13 +142,15 @@ def stream(inputs, params, n_head, n_tokens_to_generate, pick=np.argmax):  # [n_
     """Score every next token, pick one, append it, go on. pick: [n_vocab] -> id. Raises: `check_inputs`."""
     check_inputs(inputs, n_tokens_to_generate, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
     ids = [int(i) for i in inputs]
-    kv_cache, n_past = new_kv_cache(params, n_head, len(ids) + n_tokens_to_generate), 0
+    kv_cache = new_kv_cache(params, n_head, len(ids) + n_tokens_to_generate)
+    n_past = 0
     for _ in range(n_tokens_to_generate):
-        while n_past < len(ids):  # read what is unread; in chunks a long prompt is faster than whole
+        while n_past < len(ids):  # read what is unread, a long prompt in chunks: faster than whole
             chunk = ids[n_past : n_past + 128]
             hidden = transformer(chunk, **params, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
             n_past += len(chunk)
-        ids.append(int(pick(hidden[-1] @ params["wte"].T)))
+        logits = hidden[-1] @ params["wte"].T  # only the last position's are needed
+        ids.append(int(pick(logits)))
         yield ids[-1]
 
 

@@ -1,0 +1,55 @@
+"""What the README prints, the program printed; what it names, exists."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"^```(sh|python)\n(.*?)^```\n\n```text\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("language, code, output", SHOWN)
+def test_what_is_shown_was_printed(language, code, output):
+    if language == "sh":
+        found = re.search(r"^python (gpt2\.py .*)$", code, re.MULTILINE)
+        words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', found[1])]
+    else:
+        words = ["-c", code]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.decode() == output
+
+
+def test_three_outputs_are_shown():
+    assert len(SHOWN) == 3
+
+
+def test_every_link_leads_to_a_file():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) > 5 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_module_is_in_the_table_and_has_tests():
+    for path in ROOT.glob("*.py"):
+        assert f"| [`{path.name}`]({path.name}) |" in README
+        assert (ROOT / "tests" / f"test_{path.name}").exists()
+
+
+def test_the_text_shown_does_not_hang_on_the_last_bit(tiny):
+    import numpy as np
+
+    import gpt2
+
+    encoder, hparams, params = tiny
+    gaps = []
+
+    def pick(logits):
+        second, best = np.sort(logits)[-2:]
+        gaps.append((best - second) / np.abs(logits).max())
+        return np.argmax(logits)
+
+    for prompt in ("The little fox", "The King said"):
+        gpt2.generate(encoder.encode(prompt), params, hparams["n_head"], 40, pick)
+    assert min(gaps) > 1e-4
