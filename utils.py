@@ -27,14 +27,10 @@ LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "
 
 
 def load_encoder_hparams_and_params(model_size, models_dir):  # -> Encoder, hparams, params
-    """A model, ready for `gpt2.generate`. model_size is one of
-
-    - "tiny": the small model that comes with this package;
-    - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir, then read in place;
-    - a folder that holds a model in the layout of OpenAI's release.
+    """A model, ready for `gpt2.generate`; `find_model` lists the models.
 
     params are float32 arrays, mapped copy-on-write: edit them freely, the file does not change. Raises
-    ValueError for another name, ModelError for files that cannot be got or used.
+    ValueError for an unknown name, ModelError for files that cannot be got or used.
     """
     encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
     return encoder, hparams, load_params(model_size, models_dir)
@@ -93,7 +89,14 @@ def load_gpt2_params_from_tf_ckpt(tf_ckpt_path, hparams):  # "models/124M/model.
 
 
 def find_model(model_size, models_dir):  # -> Path
-    """The folder of a model; `load_encoder_hparams_and_params` says what model_size can be."""
+    """The folder of a model. model_size is one of
+
+    - "tiny": the small model that comes along, wherever the program is started;
+    - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir, then read in place;
+    - a folder that exists, with a model in the layout of OpenAI's release.
+
+    Raises ValueError for anything else.
+    """
     if model_size == "tiny":
         return Path(__file__).resolve().parent / "models" / "tiny"
     if model_size in RELEASED:

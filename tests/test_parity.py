@@ -8,11 +8,7 @@ import checkpoint
 import gpt2
 from encoder import get_encoder
 
-pytestmark = pytest.mark.parity
-torch = pytest.importorskip("torch", reason="torch is not installed: see tests/requirements-parity.txt")
-transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: see tests/requirements-parity.txt"
-)
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("transformers")]
 
 HPARAMS = {
     "small": {"n_vocab": 301, "n_ctx": 64, "n_embd": 48, "n_head": 4, "n_layer": 3},
@@ -20,21 +16,32 @@ HPARAMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def transformers():
+    """The judge; imported here, so that other lanes need not wait for it."""
+    for name in ("torch", "transformers"):
+        pytest.importorskip(name, reason=f"{name} is not installed: see tests/requirements-parity.txt")
+
+
 @pytest.fixture(scope="module", params=HPARAMS)
-def models(request):
+def models(request, transformers):
     """hparams, our params, and the same weights in a GPT2LMHeadModel."""
     hparams = HPARAMS[request.param]
     arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))
     rng = np.random.default_rng(1)
-    for name, array in arrays.items():  # livelier than at the start of training, no term zero
-        arrays[name] = (2 * array + rng.normal(0, 0.02, array.shape)).astype(np.float32)
+    for name, array in arrays.items():  # no bias is zero, no scale one
+        arrays[name] = (array + rng.normal(0, 0.02, array.shape)).astype(np.float32)
     return hparams, checkpoint.nest(arrays), as_transformers(arrays, hparams)
 
 
 def as_transformers(arrays, hparams):
+    """A GPT2LMHeadModel with our weights, under its names: weight and bias for w, g and b."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     sizes = {"vocab_size": hparams["n_vocab"], "n_positions": hparams["n_ctx"]}
     sizes |= {name: hparams[name] for name in ("n_embd", "n_head", "n_layer")}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()
+    model = GPT2LMHeadModel(GPT2Config(**sizes)).eval()
     state = {}
     for name, array in arrays.items():
         theirs = name.replace("/", ".").removesuffix(".w").removesuffix(".g").removesuffix(".b")
@@ -50,6 +57,8 @@ def ids_of(hparams, *shape):
 
 def theirs_on(model, ids):
     """Logits and every hidden state, the last one normed."""
+    import torch
+
     with torch.no_grad():
         out = model(torch.from_numpy(np.atleast_2d(ids)), output_hidden_states=True)
     shape = np.shape(ids)
@@ -78,7 +87,7 @@ def cached(ids, params, n_head, sizes):
     )
 
 
-def test_logits_and_hidden_states_at_every_position(models, record_property):
+def test_logits_and_hidden_states_at_every_position(models):
     hparams, params, model = models
     ids = ids_of(hparams, hparams["n_ctx"])
     logits, states = theirs_on(model, ids)
@@ -117,6 +126,8 @@ def assert_same_greedy_ids(ours, theirs, prompt, model):
 
 
 def greedy(model, prompt, n):
+    import torch
+
     with torch.no_grad():
         out = model.generate(
             torch.tensor([prompt]), max_new_tokens=n, min_new_tokens=n, do_sample=False, pad_token_id=0
