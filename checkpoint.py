@@ -77,32 +77,35 @@ def nest(arrays):  # {"h0/mlp/c_fc/w": array, ...} -> {"blocks": [{"mlp": {"c_fc
 def to_params(arrays, hparams, source):  # {name: array}, hparams -> params
     """Check arrays, whoever made them, against `shapes(hparams)`, widen float16 to float32, and nest them.
 
-    Raises ModelError, beginning with source, for a name too few or too many, a shape, a dtype, NaN or ∞.
+    Raises ModelError, which names the source, for a name too few or too many, a shape, a dtype, NaN or ∞.
     """
     table = shapes(hparams)
     lacking, unknown = table.keys() - arrays.keys(), arrays.keys() - table.keys()
     for verb, names in (("lacks", lacking), ("has unknown", unknown)):
         if names:
-            found = f"{verb} {min(names)} ({len(names)} such), by hparams.json"
-            raise ModelError(f"{source} {found}: get both again")
+            found = f"by hparams.json, {source} {verb} {min(names)} ({len(names)} in all)"
+            raise ModelError(f"{found}: one of the two is of another model, delete both and get them again")
     for name, shape in table.items():
         array = arrays[name]
         if array.shape != shape:
-            raise ModelError(f"{source}: {name} is {list(array.shape)}, by hparams.json {list(shape)}")
+            found = f"by hparams.json, {name} is {list(shape)}, in {source} it is {list(array.shape)}"
+            raise ModelError(f"{found}: one of the two is of another model, delete both and get them again")
         if array.dtype not in (np.float32, np.float16):
-            raise ModelError(f"{source}: {name} is {array.dtype}, only float32 and float16 are read")
+            raise ModelError(f"{source}: {name} is {array.dtype}, not float32 or float16: save it as float32")
         if not (np.isfinite(array.min()) and np.isfinite(array.max())):
-            raise ModelError(f"{source}: {name} holds NaN or infinity: get the model again")
+            raise ModelError(f"{source}: {name} holds NaN or infinity: delete the model and get it again")
     return nest({name: arrays[name].astype(np.float32, copy=False) for name in table})
 
 
 # ---- how TensorFlow stores it ------------------------------------------------------------------------------
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+# fmt: off
 DTYPES = {  # TensorFlow's numbers for its types, as far as NumPy has them
-    **{1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64"},
-    **{10: "bool", 17: "uint16", 18: "complex128", 19: "float16", 22: "uint32", 23: "uint64"},
+    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64",
+    10: "bool", 17: "uint16", 18: "complex128", 19: "float16", 22: "uint32", 23: "uint64",
 }
+# fmt: on
 
 
 def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
@@ -114,11 +117,13 @@ def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
     try:
         variables = read_index(index_path)
     except (ValueError, LookupError) as error:
-        raise ModelError(f"{index_path}: {error}; delete it and get it again") from None
+        raise ModelError(f"{index_path}: {error}") from None
     n_expected = max((offset + size for _, _, offset, size in variables.values()), default=0)
     n_bytes = os.path.getsize(data_path)
     if n_bytes == 0 or n_bytes != n_expected:
-        raise ModelError(f"{data_path}: {n_bytes:,} bytes, by its index {n_expected:,}: get both again")
+        raise ModelError(
+            f"{data_path}: {n_bytes:,} bytes, by its index {n_expected:,}: delete both and get them again"
+        )
     data = np.asarray(np.memmap(data_path, mode="c"))
     return {
         name: data[offset : offset + size].view(dtype).reshape(shape)
@@ -127,11 +132,11 @@ def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
 
 
 def read_index(path):  # "models/124M/model.ckpt.index" -> {name: (dtype, shape, offset, size)}
-    """Where each variable lies in the data file. Raises ValueError or LookupError for what is no index."""
+    """Where each variable lies in the data file. Raises ValueError or LookupError for any other file."""
     with open(path, "rb") as file:
         table = file.read()
     if not table.endswith(MAGIC):
-        raise ValueError("not a TensorFlow checkpoint's index, or cut short")
+        raise ValueError("not the index of a TensorFlow checkpoint, or cut short: delete it and get it again")
     footer = io.BytesIO(table[-48:])
     _, _, *index_block = (varint(footer) for _ in range(4))
     entries = {}
@@ -140,9 +145,9 @@ def read_index(path):  # "models/124M/model.ckpt.index" -> {name: (dtype, shape,
         entries |= read_block(table, varint(where), varint(where))
     header = dict(fields(entries.pop(b"", b"")))
     if header.get(2, 0) != 0:
-        raise ValueError("its numbers are big-endian, which is not read here")
+        raise ValueError("big-endian numbers are not read here: save it on another machine")
     if header.get(1) != 1:
-        raise ValueError(f"its data are in {header.get(1)} files, only one is read here")
+        raise ValueError(f"data in {header.get(1)} files are not read here: save it in one")
     names = [key.decode(errors="backslashreplace") for key in entries]
     return {name: read_entry(name, message) for name, message in zip(names, entries.values())}
 
@@ -151,24 +156,27 @@ def read_entry(name, message):  # -> dtype, shape, offset, size
     """What a variable is, and where it lies: a BundleEntryProto."""
     entry = dict(fields(message))
     if entry.get(1) not in DTYPES or 7 in entry:
-        raise ValueError(f"{name} is of TensorFlow's type {entry.get(1)} or in slices, not read here")
-    dtype, offset, size = np.dtype(DTYPES[entry[1]]), entry.get(4, 0), entry.get(5, 0)
+        kind = "in slices" if 7 in entry else f"of TensorFlow's type {entry.get(1)}"
+        raise ValueError(f"{name} is {kind}, which is not read here: save it whole, as float32")
+    dtype, offset, size = np.dtype(DTYPES[entry[1]]).newbyteorder("<"), entry.get(4, 0), entry.get(5, 0)
     shape = tuple(dict(fields(dim)).get(1, 0) for _, dim in fields(entry.get(2, b"")))
     if math.prod(shape) * dtype.itemsize != size:
-        raise ValueError(f"{name} of shape {list(shape)} and type {dtype} does not take {size:,} bytes")
+        raise ValueError(
+            f"{name} of shape {list(shape)} and type {dtype} does not take {size:,} bytes: get it again"
+        )
     return dtype, shape, offset, size
 
 
 def read_block(table, offset, size):  # -> {key: value}
-    """The entries of a block of the table, all bytes; a key is stored as what differs from the last."""
+    """The entries of a block of the table, all bytes; a key omits what it shares with the key before it."""
     end = offset + size
     block, compression, checksum = table[offset:end], table[end : end + 1], table[end + 1 : end + 5]
     crc = crc32c(block + compression)
-    masked = (crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF  # lest a checksum be taken of checksums
+    masked = (crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF  # TensorFlow stores it in this form
     if checksum != masked.to_bytes(4, "little"):
-        raise ValueError("damaged: a block does not match its checksum")
+        raise ValueError("damaged, a block does not match its checksum: delete it and get it again")
     if compression != b"\0":
-        raise ValueError("it is compressed, which is not read here")
+        raise ValueError("a compressed index is not read here: save it uncompressed")
     n_restarts = int.from_bytes(block[-4:], "little")  # where a binary search could begin: not needed here
     stream, entries, key = io.BytesIO(block[: -4 * (n_restarts + 1)]), {}, b""
     while stream.tell() < len(stream.getbuffer()):
@@ -198,7 +206,7 @@ def varint(stream):  # -> int
 
 
 def crc32c(data):  # bytes -> int
-    """Castagnoli's checksum: the data as one polynomial, divided by another bit by bit; what remains."""
+    """The CRC-32C checksum: what remains when the data, as one polynomial, are divided by Castagnoli's."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte

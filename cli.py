@@ -18,7 +18,7 @@ PROMPT                     the text to continue; - reads it from standard input;
                            one that begins with -- goes in as --prompt="--..."
 --n_tokens_to_generate 40  how many tokens to add, at most
 --model_size 124M          124M, 355M, 774M, 1558M: OpenAI's, downloaded once;
-                           tiny: a small model that comes along, no network;
+                           tiny: a small model included here, no network;
                            or the folder of a model in OpenAI's layout
 --models_dir models        the folder in which downloaded models are kept
 
@@ -29,6 +29,9 @@ Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
 def run(argv=None):  # list of str -> exit status
     """Run the command: text goes to stdout as it comes; an error is one line on stderr."""
     argv = sys.argv[1:] if argv is None else argv
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: it is empty, or goes nowhere
+            setattr(sys, name, open(os.devnull, mode))
     try:
         if "--help" in argv or argv == ["-h"]:
             print(HELP, end="", flush=True)
@@ -37,8 +40,11 @@ def run(argv=None):  # list of str -> exit status
         return 0
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read our text has read enough; what Python flushes at exit goes nowhere
+    except BrokenPipeError:  # nobody reads any more: what Python flushes at exit must go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ImportError as error:
+        print(f"gpt2.py: {error}: pip install -r requirements.txt", file=sys.stderr)
         return 1
     except (ValueError, OSError, MemoryError) as error:
         print("gpt2.py:", *str(error).splitlines(), file=sys.stderr)
@@ -64,7 +70,7 @@ def call(function, argv):
             if not name:
                 raise ValueError(f"{word} is not an option (see --help)")
             if not equals and is_option(following):
-                raise ValueError(f"{option} has no value: write {option}=VALUE (see --help)")
+                raise ValueError(f"{option} has no value (see --help); a prompt can go in as --prompt=...")
             if name in names:
                 raise ValueError(f"{option} is given twice (see --help)")
             names.add(name)
@@ -77,7 +83,7 @@ def is_option(word):
 
 
 def command(prompt="", n_tokens_to_generate="40", model_size="124M", models_dir="models", *extra, **unknown):
-    """Refuse what is wrong before any file is touched, then write the continuation to stdout."""
+    """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
     if unknown:
         raise ValueError(f"unknown option --{min(unknown)} (see --help); a prompt can go in as --prompt=...")
     if extra:
@@ -102,7 +108,7 @@ def read_prompt(prompt):  # str -> str
     return prompt
 
 
-def stream_text(prompt, n_tokens_to_generate=40, model_size="124M", models_dir="models"):  # str -> yields str
+def stream_text(prompt, n_tokens_to_generate, model_size, models_dir):  # -> pieces of text
     """The text with which a model continues the prompt, piece by piece, up to <|endoftext|>."""
     from encoder import END_OF_TEXT
     from gpt2 import check_inputs, stream
@@ -120,10 +126,12 @@ def stream_text(prompt, n_tokens_to_generate=40, model_size="124M", models_dir="
 def write(pieces):
     """Write text as it comes, then one newline; a terminal that lacks a character shows a question mark."""
     sys.stdout.reconfigure(errors="replace")
+    written = False
     try:
         for piece in pieces:
+            written = written or piece != ""
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
-        print(flush=True)  # what was written stays, on a line of its own
+        print(end="\n" if written else "", flush=True)  # what was written stays, on a line of its own
         raise
     print(flush=True)

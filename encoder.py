@@ -1,6 +1,6 @@
 """Byte-level byte-pair encoding: text to token ids and back, for any text at all.
 
-Text is cut into pieces (words, numbers, runs of signs), a piece into its UTF-8 bytes, and the bytes are
+Text is cut into pieces (words, numbers, punctuation), a piece into its UTF-8 bytes, and the bytes are
 merged, two neighbours at a time, in the order in which the merges were learned (Sennrich et al. 2016, "Neural
 Machine Translation of Rare Words with Subword Units"; on bytes: Radford et al. 2019, 2.2).
 """
@@ -19,9 +19,9 @@ END_OF_TEXT = "<|endoftext|>"
 PIECES = regex.compile(
     r"""'(?:s|t|re|ve|m|ll|d)   # the end of a contraction: it's, don't, we're
       | [ ]?\p{L}+              # letters of any alphabet, with the space before them
-      | [ ]?\p{N}+              # digits of any alphabet, with the space before them
-      | [ ]?[^\s\p{L}\p{N}]+    # other signs, with the space before them
-      | \s+(?!\S)               # white space, less its last character if a piece follows
+      | [ ]?\p{N}+              # digits and other numbers (½, Ⅳ), with the space before them
+      | [ ]?[^\s\p{L}\p{N}]+    # punctuation and other symbols, with the space before them
+      | \s+(?!\S)               # white space; if text follows, all but its last character
       | \s+                     # white space that is left""",
     regex.VERBOSE,
 )
@@ -39,7 +39,7 @@ def bytes_to_unicode():  # -> {byte: character}
 
 
 class Encoder:
-    """A vocabulary, at work.
+    """A tokenizer: `encode` turns text into ids, `decode` turns ids back into text.
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
     first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`. A token that
@@ -47,14 +47,15 @@ class Encoder:
     """
 
     def __init__(self, encoder, bpe_merges, errors="replace"):
+        bpe_merges = [tuple(merge) for merge in bpe_merges]
         self.encoder = encoder
         self.decoder = {token_id: token for token, token_id in encoder.items()}
         self.errors = errors
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
-        self.bpe_ranks = {merge: rank for rank, merge in enumerate(map(tuple, bpe_merges))}
+        self.bpe_ranks = {merge: rank for rank, merge in enumerate(bpe_merges)}
         self.special_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
-        self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words come back; safe under threads
+        self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words recur; safe under threads
 
     def encode(self, text, allowed_special=()):  # str -> list of ids
         """The ids of a text: "Hello, world" is [15496, 11, 995] in OpenAI's vocabulary.
@@ -80,7 +81,9 @@ class Encoder:
     def encode_plain(self, text):  # str -> list of ids
         """The ids of a text without special tokens."""
         ids = []
-        for piece in PIECES.findall(text):
+        for piece in PIECES.findall(
+            text
+        ):  # a long one is not cached: it seldom recurs, and would fill memory
             ids += self.cached_bpe(piece) if len(piece) <= 64 else self.bpe(piece)
         return ids
 
@@ -89,7 +92,9 @@ class Encoder:
 
         Pairs wait in a heap and tokens stand in a linked list, so that n bytes take n log n steps.
         """
-        tokens = [self.byte_encoder[byte] for byte in piece.encode()] + [None]  # the end, at n and -1
+        tokens = [self.byte_encoder[byte] for byte in piece.encode()] + [
+            None
+        ]  # None: no token, at n and at -1
         n = len(tokens) - 1
         before, after = [*range(-1, n)], [*range(1, n + 1), n]
 
@@ -112,7 +117,7 @@ class Encoder:
         return [self.encoder[token] for token in tokens if token is not None]
 
     def token_bytes(self, token_id):  # id -> bytes
-        """What a token stands for, not always whole characters. Raises ValueError for what is no id."""
+        """The bytes of a token, not always whole characters. Raises ValueError for what is no id."""
         try:
             token = self.decoder[operator.index(token_id)]
         except (KeyError, TypeError):
@@ -149,20 +154,24 @@ def get_encoder(model_name, models_dir):  # -> Encoder
         bpe_merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
         check_vocabulary(encoder, bpe_merges)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{encoder_path}, {merges_path}: {error}; get both again") from None
+        raise ModelError(f"{encoder_path}, {merges_path}: {error}; delete both and get them again") from None
     return Encoder(encoder, bpe_merges)
 
 
 def check_vocabulary(encoder, bpe_merges):
-    """Raise ValueError unless the tokens are the 256 bytes, what the merges make, and <|endoftext|>."""
+    """Raise ValueError unless the ids are, in order, the bytes, what each merge makes, and <|endoftext|>."""
     if not isinstance(encoder, dict):
         raise ValueError("the vocabulary is not a JSON object")
+    tokens = dict.fromkeys(bytes_to_unicode().values())  # a set that keeps its order
     for number, merge in enumerate(bpe_merges, 1):
-        if len(merge) != 2:
-            raise ValueError(f"merge {number} is {' '.join(merge)!r}, not two tokens")
-    expected = {*bytes_to_unicode().values(), *map("".join, bpe_merges), END_OF_TEXT}
-    for verb, tokens in (("lacks", expected - encoder.keys()), ("has unknown", encoder.keys() - expected)):
-        if tokens:
-            raise ValueError(f"the vocabulary {verb} {min(tokens)!r} ({len(tokens)} such), by the merges")
-    if set(map(type, encoder.values())) != {int} or sorted(encoder.values()) != [*range(len(encoder))]:
-        raise ValueError(f"the ids of the vocabulary are not 0 to {len(encoder) - 1}, each once")
+        token = "".join(merge)
+        if len(merge) != 2 or not tokens.keys() >= {*merge} or token in tokens:
+            raise ValueError(f"merge {number} is {' '.join(merge)!r}, not a new pair of earlier tokens")
+        tokens[token] = None
+    tokens[END_OF_TEXT] = None
+    if unknown := encoder.keys() - tokens.keys():
+        raise ValueError(f"no merge makes {min(unknown)!r} ({len(unknown)} such in the vocabulary)")
+    for token_id, token in enumerate(tokens):
+        found = encoder.get(token)
+        if type(found) is not int or found != token_id:
+            raise ValueError(f"the id of {token!r} is {found!r} in the vocabulary, {token_id} by the merges")

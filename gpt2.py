@@ -1,29 +1,30 @@
-"""GPT-2 in NumPy: pure functions of arrays, from token ids to the scores of every next token.
+"""GPT-2 in NumPy: pure functions of arrays, from token ids to a score for every token that could come next.
 
 The model is that of Radford et al. 2019, "Language Models are Unsupervised Multitask Learners": the decoder
-of Vaswani et al. 2017, "Attention Is All You Need", with the norms moved in front. Weights are named as in
-OpenAI's checkpoints, so `f(x, **weights)` wires the model. Shapes, with the figures of the smallest, 124M:
+of Vaswani et al. 2017, "Attention Is All You Need", without an encoder, and with each norm before its part.
+Weights are named as in OpenAI's checkpoints, so `f(x, **weights)` wires the model. Sizes (of 124M):
 
     n_seq     tokens in the sequence                n_vocab   tokens in the vocabulary (50,257)
     n_ctx     most tokens it can see (1,024)        n_q, n_k  tokens that look, tokens looked at
     n_embd    numbers that stand for a token (768)  n_head    heads in a layer (12)
     n_layer   blocks, one after the other (12)      d_head    numbers in a head, n_embd / n_head (64)
 
-Axes before those named, a batch for example, pass through every function. Arrays are float32. Inside the
-math nothing is checked: that is done where files are read and where `stream` begins.
+From gelu to gpt2, functions keep axes before those named, such as a batch. Arrays are float32: the root of a
+plain number is written ** 0.5, because np.sqrt(2) is a float64 and would widen every array that it meets.
+The math checks nothing: files are checked when they are read, ids when `stream` begins.
 """
 
 import numpy as np
 
 
 def gelu(x):  # any shape, kept
-    """x Φ(x), Φ by tanh: pass the positive, silence the negative, smoothly (Hendrycks & Gimpel 2016)."""
+    """x Φ(x), a smooth max(x, 0); Φ, the normal CDF, by a tanh formula (Hendrycks & Gimpel 2016)."""
     return 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
 
 
 def softmax(x):  # [n] -> [n]
-    """exp(x_i) / Σ_j exp(x_j): scores become shares, positive and with sum one."""
-    exp_x = np.exp(x - np.max(x, axis=-1, keepdims=True))  # less the maximum: same shares, no overflow
+    """exp(x_i) / Σ_j exp(x_j): turn scores into weights that are never negative and sum to one."""
+    exp_x = np.exp(x - np.max(x, axis=-1, keepdims=True))  # minus the maximum: same result, no overflow
     return exp_x / np.sum(exp_x, axis=-1, keepdims=True)
 
 
@@ -35,12 +36,12 @@ def layer_norm(x, g, b, eps=1e-5):  # [n_embd] -> [n_embd]
 
 
 def linear(x, w, b):  # [n_in], [n_in, n_out], [n_out] -> [n_out]
-    """x w + b: every output is a weighted sum of all inputs."""
+    """x w + b: every output is a weighted sum of all inputs, plus a bias."""
     return x @ w + b
 
 
 def ffn(x, c_fc, c_proj, act=gelu):  # [n_seq, n_embd] -> [n_seq, n_embd]
-    """gelu(x w₁ + b₁) w₂ + b₂: each token by itself, 4 n_embd wide inside (Vaswani et al. 2017, 3.3)."""
+    """gelu(x w₁ + b₁) w₂ + b₂, for each token alone; w₁ widens to 4 n_embd (Vaswani et al. 2017, 3.3)."""
     return linear(act(linear(x, **c_fc)), **c_proj)
 
 
@@ -51,28 +52,28 @@ def split_heads(x, n_head):  # [n_seq, n_embd] -> [n_head, n_seq, d_head]
 
 
 def merge_heads(x):  # [n_head, n_seq, d_head] -> [n_seq, n_embd]
-    """Put the parts of every token's vector side by side again: split_heads undone."""
+    """Put the parts of every token's vector side by side again: the inverse of split_heads."""
     x = np.swapaxes(x, -2, -3)  # [n_seq, n_head, d_head]
     return x.reshape(*x.shape[:-2], -1)
 
 
 def causal_mask(n_q, n_k):  # -> [n_q, n_k]
-    """0 where a token may look, -∞ where it may not: ahead. The last query stands at the last key."""
+    """0 where a query may look at a key, -∞ where the key comes later. The last query is at the last key."""
     return np.where(np.tri(n_q, n_k, n_k - n_q, dtype=bool), np.float32(0), np.float32(-np.inf))
 
 
 def queries_keys_values(x, c_attn, n_head):  # [n_seq, n_embd] -> three of [n_head, n_seq, d_head]
-    """x w + b, cut in three: what each token looks for, what it is found by, and what it has to tell."""
+    """x w + b, cut in three: what each token looks for, what it is found by, and what it passes on."""
     return [split_heads(part, n_head) for part in np.split(linear(x, **c_attn), 3, axis=-1)]
 
 
 def attention_weights(q, k, mask):  # [n_q, d_head], [n_k, d_head], [n_q, n_k] -> [n_q, n_k]
-    """softmax(q kᵀ / √d_head + mask): who looks at whom; rows sum to one (Vaswani et al. 2017, 3.2.1)."""
+    """softmax(q kᵀ / √d_head + mask): how much each query looks at each key (Vaswani et al. 2017, 3.2.1)."""
     return softmax(q @ np.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5 + mask)
 
 
 def attention(q, k, v, mask):  # [n_q, d_head], two of [n_k, d_head], [n_q, n_k] -> [n_q, d_head]
-    """softmax(q kᵀ / √d_head + mask) v: the average of the values, weighted by who looks at whom."""
+    """softmax(q kᵀ / √d_head + mask) v: for each query, the average of the values by these weights."""
     return attention_weights(q, k, mask) @ v
 
 
@@ -80,31 +81,27 @@ def mha(x, c_attn, c_proj, n_head, kv_cache=None, n_past=0):  # [n_seq, n_embd] 
     """concat(head₁, head₂, ...) w + b: look back in n_head ways at once (Vaswani et al. 2017, 3.2.2).
 
     kv_cache, [2, (n_batch,) n_head, n_ctx, d_head], holds the keys and values of the n_past tokens before x;
-    those of x are written after them.
+    those of x are written behind them, in place.
     """
+    n_seq = x.shape[-2]
     q, k, v = queries_keys_values(x, c_attn, n_head)
     if kv_cache is not None:
-        n_seq = x.shape[-2]
-        kv_cache[..., n_past : n_past + n_seq, :] = k, v  # remember these keys and values
+        kv_cache[..., range(n_past, n_past + n_seq), :] = k, v  # remember these keys and values
         k, v = kv_cache[..., : n_past + n_seq, :]  # attend to all of them
-    mask = causal_mask(q.shape[-2], k.shape[-2])
+    mask = causal_mask(n_seq, k.shape[-2])
     return linear(merge_heads(attention(q, k, v, mask)), **c_proj)
 
 
 def transformer_block(x, mlp, attn, ln_1, ln_2, n_head, kv_cache=None, n_past=0):  # [n_seq, n_embd] kept
-    """x + mha(norm(x)), then x + ffn(norm(x)): add what the others say, and what follows (Radford et al.)."""
+    """x + mha(norm(x)), then x + ffn(norm(x)): add what attention gathers, then what the ffn makes of it."""
     x = x + mha(layer_norm(x, **ln_1), **attn, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
-    x = x + ffn(layer_norm(x, **ln_2), **mlp)
-    return x
+    return x + ffn(layer_norm(x, **ln_2), **mlp)
 
 
 def transformer(inputs, wte, wpe, blocks, ln_f, n_head, kv_cache=None, n_past=0):  # ids -> [n_seq, n_embd]
-    """wte[id] + wpe[position], through every block and a last norm: ids become hidden states.
-
-    kv_cache comes from `new_kv_cache`; its first n_past positions are filled, and n_seq more afterwards.
-    """
-    n_seq = np.shape(inputs)[-1]
-    x = wte[inputs] + wpe[range(n_past, n_past + n_seq)]
+    """wte[id] + wpe[position], through every block and a last norm: ids become hidden states."""
+    inputs = np.asarray(inputs)
+    x = wte[inputs] + wpe[range(n_past, n_past + inputs.shape[-1])]  # a slice would stop at n_ctx, unnoticed
     caches = [None] * len(blocks) if kv_cache is None else kv_cache
     for block, cache in zip(blocks, caches):
         x = transformer_block(x, **block, n_head=n_head, kv_cache=cache, n_past=n_past)
@@ -112,40 +109,39 @@ def transformer(inputs, wte, wpe, blocks, ln_f, n_head, kv_cache=None, n_past=0)
 
 
 def gpt2(inputs, wte, wpe, blocks, ln_f, n_head, kv_cache=None, n_past=0):  # [n_seq] -> [n_seq, n_vocab]
-    """hidden wteᵀ: at every position, a score (logit) for each token of the vocabulary to come next."""
+    """transformer(inputs) wteᵀ: at every position, a score (logit) for each token that could come next."""
     return transformer(inputs, wte, wpe, blocks, ln_f, n_head, kv_cache, n_past) @ wte.T
 
 
 def new_kv_cache(params, n_head, n_ctx, n_batch=None):  # -> [n_layer, 2, (n_batch,) n_head, n_ctx, d_head]
-    """An empty memory for the keys and values of n_ctx tokens, so that none is computed twice."""
+    """Room for the keys and values of n_ctx tokens, each computed once; n_past says how many it holds."""
     batch = () if n_batch is None else (n_batch,)
     d_head = params["wpe"].shape[-1] // n_head
     return np.zeros((len(params["blocks"]), 2, *batch, n_head, n_ctx, d_head), dtype=np.float32)
 
 
 def check_inputs(inputs, n_tokens_to_generate, n_vocab, n_ctx):
-    """Raise ValueError where a model of these sizes cannot continue these ids so far; say what would fit."""
-    n_seq, n_new = len(inputs), n_tokens_to_generate
+    """Raise ValueError if a model of these sizes cannot continue these ids that far; say what would fit."""
+    n_seq, n_new, whole = len(inputs), n_tokens_to_generate, (int, np.integer)
     if n_seq == 0:
         raise ValueError("the prompt is empty: give at least one token to continue")
-    if not isinstance(n_new, (int, np.integer)) or isinstance(n_new, bool) or n_new < 0:
+    if not isinstance(n_new, whole) or isinstance(n_new, bool) or n_new < 0:
         raise ValueError(f"n_tokens_to_generate is {n_new!r}: it must be a whole number, 0 or more")
-    if n_seq + n_new > n_ctx:
+    if int(n_new) > n_ctx - n_seq:
         advice = f"at most {n_ctx - n_seq} new ones fit" if n_seq <= n_ctx else "shorten the prompt"
         raise ValueError(f"{n_seq} prompt tokens and {n_new} new ones, the model sees {n_ctx}: {advice}")
     for i in inputs:
-        if not isinstance(i, (int, np.integer)) or not 0 <= i < n_vocab:
+        if not isinstance(i, whole) or not 0 <= i < n_vocab:
             raise ValueError(f"{i!r} is not an id of this model: its ids run from 0 to {n_vocab - 1}")
 
 
 def stream(inputs, params, n_head, n_tokens_to_generate, pick=np.argmax):  # [n_seq] -> ids, one at a time
-    """Score every next token, pick one, append it, go on. pick: [n_vocab] -> id. Raises: `check_inputs`."""
+    """Pick an id by the last logits, yield it, repeat. pick: [n_vocab] -> id. Raises as `check_inputs`."""
     check_inputs(inputs, n_tokens_to_generate, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
-    ids = [int(i) for i in inputs]
-    kv_cache = new_kv_cache(params, n_head, len(ids) + n_tokens_to_generate)
-    n_past = 0
+    ids, n_past = [int(i) for i in inputs], 0
+    kv_cache = new_kv_cache(params, n_head, len(ids) + int(n_tokens_to_generate))
     for _ in range(n_tokens_to_generate):
-        while n_past < len(ids):  # read what is unread, a long prompt in chunks: faster than whole
+        while n_past < len(ids):  # first the prompt, in chunks (faster than whole), then each new id
             chunk = ids[n_past : n_past + 128]
             hidden = transformer(chunk, **params, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
             n_past += len(chunk)
@@ -159,11 +155,12 @@ def generate(inputs, params, n_head, n_tokens_to_generate, pick=np.argmax):  # [
     from tqdm import tqdm
 
     new_ids = stream(inputs, params, n_head, n_tokens_to_generate, pick)
+    # not list(tqdm(...)), which would ask for its length before the arguments are checked
     return [new_id for new_id in tqdm(new_ids, "generating", n_tokens_to_generate, disable=None)]
 
 
 def main(prompt, n_tokens_to_generate=40, model_size="124M", models_dir="models"):  # str -> str
-    """Return the text with which a model continues the prompt; `utils.find_model` lists the models."""
+    """Return the text that a model adds, up to <|endoftext|>; `utils.find_model` lists the models."""
     from cli import stream_text
 
     return "".join(stream_text(prompt, n_tokens_to_generate, model_size, models_dir))

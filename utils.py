@@ -23,6 +23,7 @@ KNOWN = {  # bytes and SHA-256, as far as they are known
     f"774M/{DATA}": (3_096_120_320, None),
     f"1558M/{DATA}": (6_230_444_800, None),
 }
+# what hparams.json must hold; more than this is a broken file
 LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
 
 
@@ -37,13 +38,15 @@ def load_encoder_hparams_and_params(model_size, models_dir):  # -> Encoder, hpar
 
 
 def load_encoder_and_hparams(model_size, models_dir):  # -> Encoder, hparams
-    """What is needed to judge a prompt before any weight is touched."""
+    """Load what it takes to check a prompt, before any weight is downloaded or read."""
     encoder, hparams = get_encoder(model_size, models_dir), load_hparams(model_size, models_dir)
     n_tokens, n_vocab = len(encoder.encoder), hparams["n_vocab"]
     if n_tokens != n_vocab:
         folder = find_model(model_size, models_dir)
         found = f"{n_tokens} tokens in encoder.json, n_vocab {n_vocab} in hparams.json"
-        raise ModelError(f"{folder}: {found}: one is of another model, get both again")
+        raise ModelError(
+            f"{folder}: {found}: one of the two is of another model, delete both and get them again"
+        )
     return encoder, hparams
 
 
@@ -109,10 +112,10 @@ def find_model(model_size, models_dir):  # -> Path
 def model_file(model_size, models_dir, name):  # -> Path
     """The path of one file of a model, downloaded if it is one of OpenAI's and not there yet."""
     path = find_model(model_size, models_dir) / name
-    if not path.exists() and model_size not in RELEASED:
-        raise ModelError(f"{path} is missing: a model is a folder with {', '.join(FILES)}")
     if model_size in RELEASED:
         download_gpt2_files(model_size, path.parent, [name])
+    elif not path.is_file():
+        raise ModelError(f"{path} is missing: a model is a folder with {', '.join(FILES)}")
     return path
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -133,9 +134,7 @@ def sized(message):
 
 
 @contextlib.contextmanager
-def serve(
-    answers,
-):  # {path: bytes, or a function of the request's handler} -> address, list of paths asked for
+def serve(answers):  # {path: bytes or function(handler)} -> address, paths asked for
     """A server on this machine that knows some paths and answers 404 to others."""
     asked = []
 
@@ -167,7 +166,19 @@ def serve(
         thread.join()
 
 
+def without_unbuffered():
+    """The environment, less what would make Python write at once whatever the program does."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def command(*words, **options):
     """Run `python gpt2.py WORDS ...` and return what it did: returncode, stdout and stderr, both bytes."""
-    options = {"cwd": ROOT, "capture_output": True, "timeout": 120} | options
-    return subprocess.run([sys.executable, "gpt2.py", *words], **options)
+    return run_python("gpt2.py", *words, **options)
+
+
+def run_python(*words, **options):
+    """Run python with these words, in the project's folder; line ends are those of Linux."""
+    options = {"cwd": ROOT, "capture_output": True, "timeout": 120, "env": without_unbuffered()} | options
+    done = subprocess.run([sys.executable, *words], **options)
+    done.stdout, done.stderr = (text and text.replace(b"\r\n", b"\n") for text in (done.stdout, done.stderr))
+    return done

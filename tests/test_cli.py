@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, TINY, command
+from helpers import ROOT, TINY, command, run_python, without_unbuffered
 
 import cli
 import gpt2
@@ -100,7 +100,7 @@ def test_arguments_come_in_order_or_by_name(asked, argv, wanted):
         ([], "the prompt is empty"),
         ([""], "the prompt is empty"),
         (["--prompt="], "the prompt is empty"),
-        (["--prompt"], "--prompt has no value: write --prompt=VALUE"),
+        (["--prompt"], "--prompt has no value .*a prompt can go in as --prompt="),
         (["hi", "--model_size"], "--model_size has no value"),
         (["--model_size", "--n_tokens_to_generate", "3", "hi"], "--model_size has no value"),
         (["hi", "--prompt=you"], "--prompt is given twice"),
@@ -181,6 +181,7 @@ def test_standard_input_that_is_no_prompt_is_refused(asked, monkeypatch, capsys,
     assert message in capsys.readouterr().err and asked == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="on Windows, words are text, not bytes")
 def test_a_prompt_on_the_command_line_that_is_not_utf8_is_refused():
     done = command(b"caf\xe9", *OPTIONS)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -230,16 +231,6 @@ def test_the_end_of_the_text_is_not_shown(monkeypatch, capsys, tiny):
     assert capsys.readouterr().out == "the end\n"
 
 
-def start(*words, **options):
-    return subprocess.Popen(
-        [sys.executable, "gpt2.py", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
-    )
-
-
 def test_text_appears_as_it_is_generated(monkeypatch, capsys):
     seen = []
 
@@ -251,28 +242,58 @@ def test_text_appears_as_it_is_generated(monkeypatch, capsys):
     monkeypatch.setattr(cli, "stream_text", stream_text)
     assert cli.run(["hi"]) == 0
     assert seen == ["one", " two", "", " three"]
-    with start("Once upon a time", "--n_tokens_to_generate=250", "--model_size=tiny") as process:
-        assert (
-            process.stdout.read(1) and process.poll() is None
-        )  # the first letter comes while the rest is made
-        process.kill()
 
 
-def test_a_reader_who_leaves_ends_it_quietly():
-    with start("Once upon a time", "--n_tokens_to_generate=250", "--model_size=tiny") as process:
-        process.stdout.read(1)
+ENDLESS = """import itertools, cli
+cli.stream_text = lambda *arguments: map("{} ".format, itertools.count())
+raise SystemExit(cli.run(["hi"]))"""
+
+
+def start(*words):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=without_unbuffered(), **pipes)
+
+
+@pytest.mark.parametrize("words", [["-c", ENDLESS], ["gpt2.py", "--help"]])
+def test_a_reader_who_leaves_ends_it_quietly(words):
+    with start(*words) as process:
+        if words[0] == "-c":
+            assert process.stdout.read(1)  # text comes while the rest is made
         process.stdout.close()
         assert process.wait(60) == 1 and process.stderr.read() == b""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
 def test_ctrl_c_keeps_the_text_and_returns_130():
-    with start("Once upon a time", "--n_tokens_to_generate=250", "--model_size=tiny") as process:
+    with start("-c", ENDLESS) as process:
         first = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
-        text = first + process.stdout.read()
+        text = (first + process.stdout.read()).decode()
         assert process.wait(60) == 130 and process.stderr.read() == b""
-    assert text.endswith(b"\n") and gpt2.main("Once upon a time", 250, "tiny").startswith(text[:-1].decode())
+    assert text.endswith("\n") and "".join(map("{} ".format, range(len(text)))).startswith(text[:-1])
+
+
+@pytest.mark.parametrize("pieces, shown", [((), ""), (("",), ""), (("one", ""), "one\n")])
+def test_ctrl_c_leaves_no_line_where_no_text_was(monkeypatch, capsys, pieces, shown):
+    def stream_text(*arguments):
+        yield from pieces
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "stream_text", stream_text)
+    assert cli.run(["hi"]) == 130
+    assert capsys.readouterr() == (shown, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell that can close a stream")
+@pytest.mark.parametrize(
+    "close, status", [(">&-", 0), ("2>&-", 0), ("<&-", 0), ("- <&-", 2), ("--bad=1 2>&-", 2)]
+)
+def test_a_closed_stream_is_empty_or_goes_nowhere(close, status):
+    prompt = "" if close.startswith("-") and "bad" not in close else "Once"
+    line = f'"{sys.executable}" gpt2.py {prompt} {close} --n_tokens_to_generate=2 --model_size=tiny'
+    done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, env=without_unbuffered())
+    assert done.returncode == status and b"Traceback" not in done.stderr
+    assert bool(done.stdout) == (status == 0 and close != ">&-")
 
 
 @pytest.mark.parametrize(
@@ -285,17 +306,15 @@ def test_a_terminal_that_lacks_a_character_shows_a_question_mark(monkeypatch, en
     assert stdout.buffer.getvalue() == shown
 
 
-@pytest.mark.parametrize("flags", [["-O"], ["-W", "error"], ["-X", "utf8=0"]])
+@pytest.mark.parametrize("flags", [["-O"], ["-W", "error::RuntimeWarning"], ["-X", "utf8=0"]])
 def test_it_runs_under_the_flags_of_python(flags):
     environment = os.environ | {"LC_ALL": "C"}
-    words = [sys.executable, *flags, "gpt2.py", "Once upon a time", *OPTIONS]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, env=environment)
+    done = run_python(*flags, "gpt2.py", "Once upon a time", *OPTIONS, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == gpt2.main("Once upon a time", 5, "tiny") + "\n"
 
 
 def test_it_runs_from_another_folder(tmp_path):
-    words = [sys.executable, str(ROOT / "gpt2.py"), "Once upon a time", *OPTIONS]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True)
+    done = run_python(str(ROOT / "gpt2.py"), "Once upon a time", *OPTIONS, cwd=tmp_path)
     assert done.stdout.decode() == gpt2.main("Once upon a time", 5, "tiny") + "\n"
     assert os.listdir(tmp_path) == []

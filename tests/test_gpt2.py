@@ -38,6 +38,8 @@ def test_signatures_are_those_promised():
     }
     for name, signature in promised.items():
         assert str(inspect.signature(getattr(gpt2, name))).startswith(signature), name
+    for function in (gpt2.stream, gpt2.generate):
+        assert inspect.signature(function).parameters["pick"].default is np.argmax
 
 
 def test_import_needs_numpy_and_nothing_else():
@@ -155,6 +157,8 @@ def test_every_function_keeps_float32(params):
         "gelu": gpt2.gelu(x),
         "gelu of one number": gpt2.gelu(x[0, 0]),
         "softmax": gpt2.softmax(x),
+        "split_heads": gpt2.split_heads(x, 3),
+        "merge_heads": gpt2.merge_heads(q),
         "layer_norm": gpt2.layer_norm(x, **block["ln_1"]),
         "layer_norm of one vector": gpt2.layer_norm(x[0], **block["ln_1"]),
         "linear": gpt2.linear(x, **block["mlp"]["c_fc"]),
@@ -246,6 +250,21 @@ def test_positions_past_the_context_are_refused_not_repeated(params):
         gpt2.gpt2([0], **params, n_head=N_HEAD, n_past=N_CTX)
 
 
+def test_a_full_cache_is_refused_not_forgotten(params):
+    cache = gpt2.new_kv_cache(params, N_HEAD, 10)
+    with pytest.raises(IndexError, match="out of bounds"):
+        gpt2.gpt2(IDS[:11], **params, n_head=N_HEAD, kv_cache=cache)
+    gpt2.gpt2(IDS[:10], **params, n_head=N_HEAD, kv_cache=cache)
+    with pytest.raises(IndexError, match="out of bounds"):
+        gpt2.gpt2(IDS[10:11], **params, n_head=N_HEAD, kv_cache=cache, n_past=10)
+
+
+def test_ids_may_come_in_any_sequence(params):
+    logits = gpt2.gpt2([5, 7], **params, n_head=N_HEAD)
+    for ids in ((5, 7), np.array([5, 7]), np.array([5, 7], np.uint8), range(5, 8, 2)):
+        assert np.array_equal(gpt2.gpt2(ids, **params, n_head=N_HEAD), logits)
+
+
 # ---- generating --------------------------------------------------------------------------------------------
 
 
@@ -276,6 +295,14 @@ def test_generate_leaves_its_argument_and_returns_exactly_n_ints(params):
         before = list(inputs)
         new = gpt2.generate(inputs, params, N_HEAD, 6)
         assert list(inputs) == before and len(new) == 6 and all(type(i) is int for i in new)
+
+
+def test_the_number_of_tokens_may_be_numpys(params):
+    wanted = gpt2.generate(IDS[:10], params, N_HEAD, 20)
+    for dtype in (np.int8, np.uint8, np.int64):
+        assert gpt2.generate(IDS[:10], params, N_HEAD, dtype(20)) == wanted
+        with pytest.raises(ValueError, match="at most 22 new ones fit"):
+            gpt2.generate(IDS[:10], params, N_HEAD, np.iinfo(dtype).max)
 
 
 def test_stream_yields_ids_as_they_are_picked_from_one_row_of_logits(params):

@@ -1,11 +1,9 @@
 """What the README prints, the program printed; what it names, exists."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run_python
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"^```(sh|python)\n(.*?)^```\n\n```text\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -18,7 +16,7 @@ def test_what_is_shown_was_printed(language, code, output):
         words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', found[1])]
     else:
         words = ["-c", code]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=True)
+    done = run_python(*words, check=True)
     assert done.stdout.decode() == output
 
 

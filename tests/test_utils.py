@@ -122,7 +122,7 @@ def test_hparams_that_cannot_be_those_of_a_gpt2_are_refused(folder, text, messag
 @pytest.mark.parametrize("change", [{"n_layer": 3}, {"n_layer": 1}, {"n_ctx": 17}, {"n_embd": 10}])
 def test_hparams_of_another_model_are_refused(folder, change):
     (folder / "hparams.json").write_text(json.dumps(HPARAMS | change))
-    with pytest.raises(ModelError, match=r"model\.ckpt.* by hparams\.json"):
+    with pytest.raises(ModelError, match=r"by hparams\.json, .*model\.ckpt.* delete both"):
         utils.load_params(str(folder), "models")
 
 
@@ -151,6 +151,14 @@ def test_only_the_leading_one_of_a_matrix_is_dropped(tmp_path):
     params = utils.load_gpt2_params_from_tf_ckpt(str(tmp_path / "model.ckpt"), hparams)
     assert_same_params(params, arrays)
     assert params["wpe"].shape == (1, 1) and params["blocks"][0]["attn"]["c_proj"]["w"].shape == (1, 1)
+
+
+def test_a_matrix_of_two_slices_is_refused(tmp_path, arrays):
+    variables = in_openai_layout(arrays)
+    variables["model/h0/attn/c_attn/w"] = np.repeat(variables["model/h0/attn/c_attn/w"], 2, axis=0)
+    write_checkpoint(tmp_path / "model.ckpt", variables)
+    with pytest.raises(ModelError, match=r"h0/attn/c_attn/w is \[8, 24\], in .* it is \[2, 8, 24\]"):
+        utils.load_gpt2_params_from_tf_ckpt(tmp_path / "model.ckpt", HPARAMS)
 
 
 def test_what_training_leaves_is_passed_over(tmp_path, arrays):
