@@ -149,29 +149,22 @@ def get_encoder(model_name, models_dir):  # -> Encoder
     encoder_path = model_file(model_name, models_dir, "encoder.json")
     merges_path = model_file(model_name, models_dir, "vocab.bpe")
     try:
-        encoder = json.loads(encoder_path.read_text(encoding="utf-8"))
         lines = merges_path.read_text(encoding="utf-8").splitlines()
         bpe_merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-        check_vocabulary(encoder, bpe_merges)
+        encoder = vocabulary(bpe_merges)
+        if json.loads(encoder_path.read_text(encoding="utf-8")) != encoder:
+            raise ValueError(f"the ids of the first are not those that the {len(bpe_merges):,} merges make")
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{encoder_path}, {merges_path}: {error}; delete both and get them again") from None
     return Encoder(encoder, bpe_merges)
 
 
-def check_vocabulary(encoder, bpe_merges):
-    """Raise ValueError unless the ids are, in order, the bytes, what each merge makes, and <|endoftext|>."""
-    if not isinstance(encoder, dict):
-        raise ValueError("the vocabulary is not a JSON object")
+def vocabulary(bpe_merges):  # -> {token: id}
+    """OpenAI's order of ids: the 256 bytes, what each merge makes, <|endoftext|>. Raises ValueError."""
     tokens = dict.fromkeys(bytes_to_unicode().values())  # a set that keeps its order
     for number, merge in enumerate(bpe_merges, 1):
         token = "".join(merge)
         if len(merge) != 2 or not tokens.keys() >= {*merge} or token in tokens:
             raise ValueError(f"merge {number} is {' '.join(merge)!r}, not a new pair of earlier tokens")
         tokens[token] = None
-    tokens[END_OF_TEXT] = None
-    if unknown := encoder.keys() - tokens.keys():
-        raise ValueError(f"no merge makes {min(unknown)!r} ({len(unknown)} such in the vocabulary)")
-    for token_id, token in enumerate(tokens):
-        found = encoder.get(token)
-        if type(found) is not int or found != token_id:
-            raise ValueError(f"the id of {token!r} is {found!r} in the vocabulary, {token_id} by the merges")
+    return {token: token_id for token_id, token in enumerate([*tokens, END_OF_TEXT])}

@@ -110,6 +110,16 @@ def assert_same_variables(ours, theirs):
         assert np.array_equal(ours[name], array), name
 
 
+def save_at_once(tf, folder, tensors, slices=None):
+    """Let TensorFlow write {name: tensor} in one operation, which is quick for many; return the prefix."""
+    prefix = str(folder / "model.ckpt")
+    slices = slices or [""] * len(tensors)
+    tf.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=[*tensors], shape_and_slices=slices, tensors=[*tensors.values()]
+    )
+    return prefix
+
+
 @pytest.mark.parametrize("names", [list(VARIABLES), ["a"], ["b", "z"]])
 def test_what_tensorflow_writes_both_read_alike(tf, tmp_path, names):
     variables = {name: VARIABLES[name] for name in names}
@@ -123,25 +133,13 @@ def test_what_tensorflow_writes_both_read_alike(tf, tmp_path, names):
 
 def test_what_tensorflow_writes_of_every_type_that_numpy_has_is_read(tf, tmp_path):
     arrays = {dtype: np.arange(8).reshape(2, 4).astype(dtype) for dtype in checkpoint.DTYPES.values()}
-    prefix = str(tmp_path / "model.ckpt")
-    tf.raw_ops.SaveV2(
-        prefix=prefix,
-        tensor_names=list(arrays),
-        shape_and_slices=[""] * len(arrays),
-        tensors=[tf.constant(array) for array in arrays.values()],
-    )
+    prefix = save_at_once(tf, tmp_path, {name: tf.constant(array) for name, array in arrays.items()})
     assert_same_variables(read_checkpoint(prefix), arrays)
 
 
 def test_a_table_of_many_blocks_is_read(tf, tmp_path):
     arrays = {f"{'layer/' * (i % 7)}{i:05}": np.full(i % 3, i, np.float32) for i in range(12_000)}
-    prefix = str(tmp_path / "model.ckpt")
-    tf.raw_ops.SaveV2(
-        prefix=prefix,
-        tensor_names=list(arrays),
-        shape_and_slices=[""] * len(arrays),
-        tensors=[tf.constant(array) for array in arrays.values()],
-    )
+    prefix = save_at_once(tf, tmp_path, {name: tf.constant(array) for name, array in arrays.items()})
     assert (tmp_path / "model.ckpt.index").stat().st_size > 262_144  # what a block takes
     assert_same_variables(read_checkpoint(prefix), arrays)
 
@@ -149,17 +147,13 @@ def test_a_table_of_many_blocks_is_read(tf, tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "string"])
 def test_types_that_numpy_lacks_are_refused_by_name(tf, tmp_path, dtype):
     value = tf.constant("text") if dtype == "string" else tf.constant(1, tf.bfloat16)
-    prefix = str(tmp_path / "model.ckpt")
-    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["odd"], shape_and_slices=[""], tensors=[value])
+    prefix = save_at_once(tf, tmp_path, {"odd": value})
     with pytest.raises(ModelError, match="odd is of TensorFlow's type"):
         read_checkpoint(prefix)
 
 
 def test_a_variable_in_slices_is_refused(tf, tmp_path):
-    prefix = str(tmp_path / "model.ckpt")
-    tf.raw_ops.SaveV2(
-        prefix=prefix, tensor_names=["part"], shape_and_slices=["4 2 0,2:0,2"], tensors=[tf.ones((2, 2))]
-    )
+    prefix = save_at_once(tf, tmp_path, {"part": tf.ones((2, 2))}, ["4 2 0,2:0,2"])
     with pytest.raises(ModelError, match="part is in slices.*save it"):
         read_checkpoint(prefix)
 

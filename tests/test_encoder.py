@@ -11,7 +11,6 @@ from helpers import TINY
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import encoder as encoder_module
 from checkpoint import ModelError
 from encoder import Encoder, bytes_to_unicode, get_encoder
 
@@ -319,17 +318,12 @@ def test_windows_line_ends_and_a_missing_last_one_do_no_harm(folder, ours):
         assert get_encoder(str(folder), "models").bpe_ranks == ours.bpe_ranks
 
 
-def test_merges_cut_short_are_refused_at_every_length(folder):
+def test_merges_cut_short_are_refused_wherever_they_are_cut(folder):
     whole = (folder / "vocab.bpe").read_bytes()
-    encoder = json.loads((folder / "encoder.json").read_text())
-    lines = whole.decode().splitlines()[1:]
-    for n in [*range(0, len(lines), 50), len(lines) - 1]:
-        for last in ([], [lines[n][:1]], [lines[n][:-1]]):
-            with pytest.raises(ValueError, match="merge"):
-                encoder_module.check_vocabulary(encoder, [tuple(line.split()) for line in lines[:n] + last])
-    (folder / "vocab.bpe").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=r"vocab\.bpe: .*delete both and get them again"):
-        get_encoder(str(folder), "models")
+    for n_bytes in range(len(whole) - 2, 0, -97):
+        (folder / "vocab.bpe").write_bytes(whole[:n_bytes])
+        with pytest.raises(ModelError, match=r"vocab\.bpe: .*delete both and get them again"):
+            get_encoder(str(folder), "models")
 
 
 def change(folder, function):
@@ -342,6 +336,9 @@ def merges(folder, function):
     (folder / "vocab.bpe").write_text("\n".join([lines[0], *function(lines[1:])]), encoding="utf-8")
 
 
+DIFFERENT = "the ids of the first are not those that the 1,791 merges make"
+
+
 def swap(mapping, a, b):
     return mapping | {a: mapping[b], b: mapping[a]}
 
@@ -351,28 +348,29 @@ def swap(mapping, a, b):
     [
         (
             lambda f: change(f, lambda e: {k: v for k, v in e.items() if k != "the"}),
-            "the id of 'the' is None",
+            DIFFERENT,
         ),
         (
             lambda f: change(f, lambda e: {k: v for k, v in e.items() if k != END}),
-            "the id of '<|endoftext|>' is None",
+            DIFFERENT,
         ),
-        (lambda f: change(f, lambda e: e | {"qqq": 2048}), r"no merge makes 'qqq' \(1 such"),
+        (lambda f: change(f, lambda e: e | {"qqq": 2048}), DIFFERENT),
         (
             lambda f: change(f, lambda e: e | {"a": e["b"]}),
-            "the id of 'a' is 65 in the vocabulary, 64 by the merges",
+            DIFFERENT,
         ),
-        (lambda f: change(f, lambda e: e | {"a": "64"}), "the id of 'a' is '64'"),
-        (lambda f: change(f, lambda e: e | {"a": 64.0}), r"the id of 'a' is 64\.0"),
-        (lambda f: change(f, lambda e: swap(e, "Ġthe", "Ġhe")), "the id of 'Ġthe' is"),
-        (lambda f: change(f, lambda e: swap(e, END, ".")), "the id of '.' is 2047"),
-        (lambda f: change(f, lambda e: list(e)), "not a JSON object"),
-        (lambda f: merges(f, sorted), "not a new pair of earlier tokens|the id of"),
+        (lambda f: change(f, lambda e: e | {"a": "64"}), DIFFERENT),
+        (lambda f: change(f, lambda e: e | {"a": 64.5}), DIFFERENT),
+        (lambda f: change(f, lambda e: 42), DIFFERENT),
+        (lambda f: change(f, lambda e: swap(e, "Ġthe", "Ġhe")), DIFFERENT),
+        (lambda f: change(f, lambda e: swap(e, END, ".")), DIFFERENT),
+        (lambda f: change(f, lambda e: list(e)), DIFFERENT),
+        (lambda f: merges(f, sorted), "not a new pair of earlier tokens|make"),
         (lambda f: merges(f, lambda lines: lines[::-1]), "not a new pair of earlier tokens"),
         (lambda f: merges(f, lambda lines: [*lines, lines[0]]), "merge 1792 is 'Ġ t', not a new pair"),
         (lambda f: merges(f, lambda lines: [*lines, "日 本"]), "merge 1792 is '日 本', not a new pair"),
         (lambda f: merges(f, lambda lines: ["a b c", *lines]), "merge 1 is 'a b c', not a new pair"),
-        (lambda f: merges(f, lambda lines: lines[:900]), r"no merge makes .* \(891 such"),
+        (lambda f: merges(f, lambda lines: lines[:900]), "those that the 900 merges make"),
         (
             lambda f: (f / "encoder.json").write_bytes((TINY / "encoder.json").read_bytes()[:-9]),
             r"encoder\.json",
