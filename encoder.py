@@ -81,9 +81,8 @@ class Encoder:
     def encode_plain(self, text):  # str -> list of ids
         """The ids of a text without special tokens."""
         ids = []
-        for piece in PIECES.findall(
-            text
-        ):  # a long one is not cached: it seldom recurs, and would fill memory
+        for piece in PIECES.findall(text):
+            # a long piece is not cached: it seldom recurs, and would fill memory
             ids += self.cached_bpe(piece) if len(piece) <= 64 else self.bpe(piece)
         return ids
 
@@ -92,10 +91,9 @@ class Encoder:
 
         Pairs wait in a heap and tokens stand in a linked list, so that n bytes take n log n steps.
         """
-        tokens = [self.byte_encoder[byte] for byte in piece.encode()] + [
-            None
-        ]  # None: no token, at n and at -1
-        n = len(tokens) - 1
+        tokens = [self.byte_encoder[byte] for byte in piece.encode()]
+        n = len(tokens)
+        tokens.append(None)  # no token: the neighbour of the first, at -1, and of the last, at n
         before, after = [*range(-1, n)], [*range(1, n + 1), n]
 
         def rank(i):  # of the pair that begins at i
