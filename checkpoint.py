@@ -18,6 +18,8 @@ import re
 
 import numpy as np
 
+MIXED_UP = "one of the two is of another model, delete both and get them again"
+
 
 class ModelError(ValueError):
     """A file or a download that cannot be used: which one, why, and what to do, in one line."""
@@ -84,12 +86,12 @@ def to_params(arrays, hparams, source):  # {name: array}, hparams -> params
     for verb, names in (("lacks", lacking), ("has unknown", unknown)):
         if names:
             found = f"by hparams.json, {source} {verb} {min(names)} ({len(names)} in all)"
-            raise ModelError(f"{found}: one of the two is of another model, delete both and get them again")
+            raise ModelError(f"{found}: {MIXED_UP}")
     for name, shape in table.items():
         array = arrays[name]
         if array.shape != shape:
             found = f"by hparams.json, {name} is {list(shape)}, in {source} it is {list(array.shape)}"
-            raise ModelError(f"{found}: one of the two is of another model, delete both and get them again")
+            raise ModelError(f"{found}: {MIXED_UP}")
         if array.dtype not in (np.float32, np.float16):
             raise ModelError(f"{source}: {name} is {array.dtype}, not float32 or float16: save it as float32")
         if not (np.isfinite(array.min()) and np.isfinite(array.max())):

@@ -93,7 +93,7 @@ def mha(x, c_attn, c_proj, n_head, kv_cache=None, n_past=0):  # [n_seq, n_embd] 
 
 
 def transformer_block(x, mlp, attn, ln_1, ln_2, n_head, kv_cache=None, n_past=0):  # [n_seq, n_embd] kept
-    """x + mha(norm(x)), then x + ffn(norm(x)): add what attention gathers, then what the ffn makes of it."""
+    """x + mha(norm(x)), then x + ffn(norm(x)): each norm before its part (Radford et al. 2019, 2.3)."""
     x = x + mha(layer_norm(x, **ln_1), **attn, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
     return x + ffn(layer_norm(x, **ln_2), **mlp)
 

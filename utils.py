@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from checkpoint import ModelError, read_checkpoint, to_params
+from checkpoint import MIXED_UP, ModelError, read_checkpoint, to_params
 from encoder import get_encoder
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
@@ -44,9 +44,7 @@ def load_encoder_and_hparams(model_size, models_dir):  # -> Encoder, hparams
     if n_tokens != n_vocab:
         folder = find_model(model_size, models_dir)
         found = f"{n_tokens} tokens in encoder.json, n_vocab {n_vocab} in hparams.json"
-        raise ModelError(
-            f"{folder}: {found}: one of the two is of another model, delete both and get them again"
-        )
+        raise ModelError(f"{folder}: {found}: {MIXED_UP}")
     return encoder, hparams
 
 
@@ -94,7 +92,7 @@ def load_gpt2_params_from_tf_ckpt(tf_ckpt_path, hparams):  # "models/124M/model.
 def find_model(model_size, models_dir):  # -> Path
     """The folder of a model. model_size is one of
 
-    - "tiny": the small model that comes along, wherever the program is started;
+    - "tiny": the small model included here, wherever the program is started;
     - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir, then read in place;
     - a folder that exists, with a model in the layout of OpenAI's release.
 

@@ -11,7 +11,7 @@ from encoder import get_encoder
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("transformers")]
 
 HPARAMS = {
-    "small": {"n_vocab": 301, "n_ctx": 64, "n_embd": 48, "n_head": 4, "n_layer": 3},
+    "small": {"n_vocab": 301, "n_ctx": 256, "n_embd": 48, "n_head": 4, "n_layer": 3},
     "124M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12},
 }
 
