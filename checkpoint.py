@@ -76,6 +76,18 @@ def nest(arrays):  # {"h0/mlp/c_fc/w": array, ...} -> {"blocks": [{"mlp": {"c_fc
     return params | {"blocks": [blocks[layer] for layer in sorted(blocks)]}
 
 
+def flatten(params):  # -> {"h0/mlp/c_fc/w": array, ...}
+    """`nest` undone."""
+    blocks = {f"h{layer}": block for layer, block in enumerate(params.get("blocks", []))}
+    arrays = {}
+    for name, node in (params | blocks).items():
+        if isinstance(node, dict):
+            arrays |= {f"{name}/{path}": array for path, array in flatten(node).items()}
+        elif name != "blocks":
+            arrays[name] = node
+    return arrays
+
+
 def to_params(arrays, hparams, source):  # {name: array}, hparams -> params
     """Check arrays, whoever made them, against `shapes(hparams)`, widen float16 to float32, and nest them.
 

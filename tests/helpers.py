@@ -32,24 +32,6 @@ def assert_same_logits(ours, theirs):
 # ---- models ------------------------------------------------------------------------------------------------
 
 
-def flatten(params):  # -> {"h0/attn/c_attn/w": array, ...}
-    """`checkpoint.nest` undone."""
-    arrays = {}
-
-    def visit(node, path):
-        if isinstance(node, dict):
-            for name, child in node.items():
-                visit(child, [*path, name])
-        elif isinstance(node, list):
-            for layer, child in enumerate(node):
-                visit(child, [f"h{layer}"])
-        else:
-            arrays["/".join(path)] = node
-
-    visit(params, [])
-    return arrays
-
-
 def in_openai_layout(arrays):  # {"wte": array, ...} -> {"model/wte": array, ...}
     """Names and shapes as OpenAI saved them: under model/, matrices as convolutions of width one."""
     return {f"model/{name}": array[None] if name.endswith("/w") else array for name, array in arrays.items()}

@@ -5,10 +5,10 @@ import mmap
 
 import numpy as np
 import pytest
-from helpers import SMALL, TINY, flatten, in_openai_layout, save_with_tensorflow, write_checkpoint
+from helpers import SMALL, TINY, in_openai_layout, save_with_tensorflow, write_checkpoint
 
 import checkpoint
-from checkpoint import ModelError, read_checkpoint, read_index, to_params
+from checkpoint import ModelError, flatten, read_checkpoint, read_index, to_params
 
 SIZES = {
     "124M": (12, 12, 768, 124_439_808),

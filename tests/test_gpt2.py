@@ -195,10 +195,8 @@ def test_future_tokens_do_not_change_past_logits(params):
 
 
 def test_every_weight_matters(params):
-    from helpers import flatten
-
     logits = gpt2.gpt2(IDS, **params, n_head=N_HEAD)
-    for name, array in flatten(params).items():
+    for name, array in checkpoint.flatten(params).items():
         kept = array.copy()
         array += np.linspace(0.5, 1.5, array.size, dtype=np.float32).reshape(array.shape)
         assert not np.allclose(gpt2.gpt2(IDS, **params, n_head=N_HEAD), logits, rtol=1e-3), name
@@ -283,10 +281,9 @@ def test_generate_is_greedy(params, n_prompt, n):
 
 def test_a_long_prompt_gives_what_it_gives_at_once(tiny):
     encoder, hparams, params = tiny
-    ids = encoder.encode(
-        "The King rode to the wood, and there he met an old woman who gave him a ring. " * 12
-    )[:216]
-    assert len(ids) == 216
+    story = "The King rode to the wood, and there he met an old woman who gave him a ring. "
+    ids = encoder.encode(story * 12)[: hparams["n_ctx"] - 40]
+    assert len(ids) > 200  # two chunks
     assert gpt2.generate(ids, params, hparams["n_head"], 40) == greedy(ids, params, hparams["n_head"], 40)
 
 

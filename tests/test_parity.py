@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same_logits, command, flatten, in_openai_layout, save_with_tensorflow
+from helpers import assert_same_logits, command, in_openai_layout, save_with_tensorflow
 
 import checkpoint
 import gpt2
@@ -27,7 +27,7 @@ def transformers():
 def models(request, transformers):
     """hparams, our params, and the same weights in a GPT2LMHeadModel."""
     hparams = HPARAMS[request.param]
-    arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))
+    arrays = checkpoint.flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))
     rng = np.random.default_rng(1)
     for name, array in arrays.items():  # no bias is zero, no scale one
         arrays[name] = (array + rng.normal(0, 0.02, array.shape)).astype(np.float32)
@@ -146,7 +146,7 @@ def test_greedy_ids(models, share):
 
 def test_the_bundled_model(tiny):
     encoder, hparams, params = tiny
-    model = as_transformers(flatten(params), hparams)
+    model = as_transformers(checkpoint.flatten(params), hparams)
     ids = np.array(encoder.encode("Once upon a time there was a fox who lived in the wood."))
     assert_same_logits(gpt2.gpt2(ids, **params, n_head=hparams["n_head"]), theirs_on(model, ids)[0])
     ours = gpt2.generate(ids, params, hparams["n_head"], 100)
@@ -155,7 +155,7 @@ def test_the_bundled_model(tiny):
 
 def test_the_whole_command_on_a_checkpoint_that_tensorflow_wrote(tf, released, tmp_path):
     hparams = HPARAMS["124M"]
-    arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(3)))
+    arrays = checkpoint.flatten(checkpoint.random_params(hparams, np.random.default_rng(3)))
     save_with_tensorflow(tf, tmp_path / "model.ckpt", in_openai_layout(arrays))
     assert checkpoint.read_index(tmp_path / "model.ckpt.index") == checkpoint.read_index(
         released / "model.ckpt.index"

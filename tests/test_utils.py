@@ -10,7 +10,6 @@ import pytest
 from helpers import (
     ROOT,
     TINY,
-    flatten,
     in_openai_layout,
     save_with_tensorflow,
     serve,
@@ -34,7 +33,7 @@ HPARAMS = {
 
 @pytest.fixture
 def arrays():
-    return flatten(checkpoint.random_params(HPARAMS, np.random.default_rng(0)))
+    return checkpoint.flatten(checkpoint.random_params(HPARAMS, np.random.default_rng(0)))
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def folder(tmp_path, arrays):
 
 
 def assert_same_params(params, arrays):
-    ours = flatten(params)
+    ours = checkpoint.flatten(params)
     assert sorted(ours) == sorted(arrays)
     for name, array in arrays.items():
         assert np.array_equal(ours[name], array), name
@@ -57,7 +56,7 @@ def test_the_bundled_model_is_found_whatever_the_working_directory(tmp_path, mon
     encoder, hparams, params = utils.load_encoder_hparams_and_params("tiny", "nowhere")
     assert len(encoder.encoder) == hparams["n_vocab"] == len(params["wte"])
     assert len(params["blocks"]) == hparams["n_layer"]
-    assert all(array.dtype == np.float32 for array in flatten(params).values())
+    assert all(array.dtype == np.float32 for array in checkpoint.flatten(params).values())
 
 
 def test_a_folder_is_a_model(folder, arrays):
@@ -134,7 +133,7 @@ def test_a_vocabulary_of_another_model_is_refused(folder):
 
 def test_weights_are_mapped_not_copied_and_editing_them_leaves_the_file(folder, arrays):
     params = utils.load_params(str(folder), "models")
-    for array in flatten(params).values():
+    for array in checkpoint.flatten(params).values():
         assert type(array) is np.ndarray and array.dtype == np.float32
         root = array
         while isinstance(root, np.ndarray):
@@ -146,7 +145,7 @@ def test_weights_are_mapped_not_copied_and_editing_them_leaves_the_file(folder, 
 
 def test_only_the_leading_one_of_a_matrix_is_dropped(tmp_path):
     hparams = HPARAMS | {"n_embd": 1, "n_head": 1, "n_ctx": 1}  # every other axis is one as well
-    arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))
+    arrays = checkpoint.flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))
     write_checkpoint(tmp_path / "model.ckpt", in_openai_layout(arrays))
     params = utils.load_gpt2_params_from_tf_ckpt(str(tmp_path / "model.ckpt"), hparams)
     assert_same_params(params, arrays)

@@ -1,0 +1,191 @@
+"""The numbers of the model card in this folder: how well a model tells what comes next in a text.
+
+python models/tiny/measure.py TEXT             of the model in this folder
+python models/tiny/measure.py TEXT FOLDER      of your own
+"""
+
+import argparse
+import gzip
+import re
+import sys
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the program's own modules
+
+import gpt2
+from encoder import END_OF_TEXT
+from utils import load_encoder_hparams_and_params
+
+# ---- bits per byte -----------------------------------------------------------------------------------------
+
+
+def documents(text):  # str -> list of str
+    """Cut a text at its lines <|endoftext|>."""
+    return [part for part in re.split(r"(?m)^<\|endoftext\|>(?:\n|\Z)", text) if part]
+
+
+def read_documents(path):  # -> list of str
+    """The documents in a file. Raises ValueError for what is not UTF-8."""
+    try:
+        return documents(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def document_ids(document, encoder):  # str -> ids
+    """The ids of a document, behind the <|endoftext|> that stands before each."""
+    return [encoder.encoder[END_OF_TEXT], *encoder.encode(document)]
+
+
+def nats(ids, params, n_head):  # [n_seq] -> [n_seq - 1]
+    """How much each token but the first surprises the model: -ln of the probability that it gave to it.
+
+    The model sees n_ctx tokens at a time, and at the next window begins anew.
+    """
+    n_ctx, surprises = len(params["wpe"]), []
+    for start in range(0, len(ids) - 1, n_ctx):
+        window = np.asarray(ids[start : start + n_ctx + 1])
+        logits = gpt2.gpt2(window[:-1], **params, n_head=n_head)
+        surprises.append(cross_entropy(logits, window[1:]))
+    return np.concatenate(surprises)
+
+
+def cross_entropy(logits, targets):  # [n_seq, n_vocab], [n_seq] -> [n_seq]
+    """-ln softmax(logits)[target], written so that a very small probability does not become 0."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    target_logits = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return np.log(np.exp(logits).sum(axis=-1)) - target_logits
+
+
+def bits_per_byte(documents, encoder, surprise):
+    """The bits that it takes to tell documents to someone who knows the model, for each of their bytes.
+
+    surprise: ids of a document -> nats of all but the first, such as `nats`. Unlike the loss of a token,
+    this can be compared between models of different vocabularies.
+    """
+    n_nats = sum(surprise(document_ids(document, encoder)).sum(dtype=float) for document in documents)
+    n_bytes = sum(len(document.encode()) for document in documents)
+    return n_nats / np.log(2) / n_bytes
+
+
+def unigram_nats(ids, counts):  # [n_seq] -> [n_seq - 1]
+    """The surprise of a model that knows only how frequent each token is."""
+    return -np.log(unigrams(counts)[ids[1:]])
+
+
+def unigrams(counts):  # -> [n_vocab]
+    """How probable each token is: each counts once more than it was seen, so that none is impossible."""
+    return (counts["unigrams"] + 1) / (counts["unigrams"] + 1).sum()
+
+
+def bigram_nats(ids, counts):  # [n_seq] -> [n_seq - 1]
+    """The surprise of a model that knows only how often a token follows another.
+
+    0.9 of its probability is that share; the rest, and that of pairs not counted, goes as in `unigrams`.
+    """
+    ids, n_vocab = np.asarray(ids), len(counts["unigrams"])
+    first, second = counts["bigrams"].T.astype(int)
+    shares = counts["bigram_counts"] / counts["unigrams"][first]
+    counted = np.bincount(first, weights=shares, minlength=n_vocab)  # of what follows a token
+    keys, wanted = first * n_vocab + second, ids[:-1] * n_vocab + ids[1:]
+    at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)  # the counts are sorted by pair
+    share = np.where(keys[at] == wanted, shares[at], 0)
+    return -np.log(0.9 * share + (1 - 0.9 * counted[ids[:-1]]) * unigrams(counts)[ids[1:]])
+
+
+# ---- induction ---------------------------------------------------------------------------------------------
+
+
+def induction(params, n_head, rng, n_draws=20):  # -> nats, [n_layer, n_head]
+    """How much easier random tokens are the second time, and how far each head is an induction head.
+
+    Nothing but the first time can tell the second. The score of a head: how much it looks from a token of the
+    second time at the one that came next the first time (Olsson et al. 2022, "In-context Learning and
+    Induction Heads"). Both are averages over n_draws draws.
+    """
+    n_vocab, n = len(params["wte"]), min(100, len(params["wpe"]) // 2)
+    ids = rng.integers(n_vocab - 1, size=(n_draws, n))
+    ids = np.concatenate([np.full((n_draws, 1), n_vocab - 1), ids, ids], axis=1)  # behind <|endoftext|>
+    surprise = cross_entropy(gpt2.gpt2(ids[:, :-1], **params, n_head=n_head), ids[:, 1:])
+    gain = (
+        surprise[:, 1:n].mean() - surprise[:, n + 1 :].mean()
+    )  # the first token has no first time to tell it
+    second = np.arange(n + 1, 2 * n)
+    scores = [
+        weights[..., second, second - n + 1].mean(axis=(0, -1))
+        for weights in attention_maps(ids[:, :-1], **params, n_head=n_head)
+    ]
+    return gain, np.array(scores)
+
+
+def attention_maps(inputs, wte, wpe, blocks, ln_f, n_head):  # [n_seq] -> [n_head, n_seq, n_seq] by layer
+    """Who looks at whom in each layer: `gpt2.transformer`, watched."""
+    n_seq = inputs.shape[-1]
+    x, mask = wte[inputs] + wpe[:n_seq], gpt2.causal_mask(n_seq, n_seq)
+    for block in blocks:
+        normed = gpt2.layer_norm(x, **block["ln_1"])
+        q, k, _ = gpt2.queries_keys_values(normed, block["attn"]["c_attn"], n_head)
+        yield gpt2.attention_weights(q, k, mask)
+        x = gpt2.transformer_block(x, **block, n_head=n_head)
+
+
+# ---- all together ------------------------------------------------------------------------------------------
+
+
+def loss_by_position(texts, encoder, surprise, n_ctx):  # -> [n_ctx], nats
+    """How much the token at each position of a window surprises a model, averaged over full windows."""
+    surprises = [surprise(document_ids(text, encoder)) for text in texts]
+    return np.concatenate([s[: len(s) // n_ctx * n_ctx].reshape(-1, n_ctx) for s in surprises]).mean(axis=0)
+
+
+def by_chance(rng, temperature=0.8, top_k=40):  # -> pick
+    """A `pick` for `gpt2.generate`: one of the top_k best tokens, the better the likelier."""
+
+    def pick(logits):
+        best = np.argsort(-logits, kind="stable")[:top_k]
+        return rng.choice(best, p=gpt2.softmax(logits[best].astype(float) / temperature))
+
+    return pick
+
+
+def report(texts, folder):
+    """Print, in Markdown, what the model in a folder knows of documents that it has not seen."""
+    encoder, hparams, params = load_encoder_hparams_and_params(folder, models_dir=None)
+    n_head, n_ctx, whole = hparams["n_head"], hparams["n_ctx"], "".join(texts).encode()
+    surprises = {"this model": partial(nats, params=params, n_head=n_head)}
+    if (folder / "counts.npz").exists():
+        counts = np.load(folder / "counts.npz")
+        surprises["bigram"] = partial(bigram_nats, counts=counts)
+        surprises["unigram"] = partial(unigram_nats, counts=counts)
+    print(f"| {len(texts)} documents, {len(whole):,} bytes | bits per byte |\n|---|---|")
+    for name, surprise in surprises.items():
+        print(f"| {name} | {bits_per_byte(texts, encoder, surprise):.3f} |")
+    print(f"| gzip -9 | {8 * len(gzip.compress(whole, 9)) / len(whole):.3f} |")
+
+    losses = loss_by_position(texts, encoder, surprises["this model"], n_ctx)
+    ranges = list(pairwise(sorted({0, 1, 4, 16, 64, n_ctx // 2, n_ctx})))
+    print("\n| position |", *(f"{a + 1} to {b} |" for a, b in ranges))
+    print("|---" * (len(ranges) + 1) + "|")
+    print("| nats a token |", *(f"{losses[a:b].mean():.2f} |" for a, b in ranges))
+
+    gain, scores = induction(params, n_head, np.random.default_rng(0))
+    print(f"\nRandom tokens are {gain:.2f} nats easier the second time.\n")
+    print("| score |", *(f"head {head} |" for head in range(n_head)))
+    print("|---" * (n_head + 1) + "|")
+    for layer, row in enumerate(scores):
+        print(f"| layer {layer} |", *(f"{score:.2f} |" for score in row))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Print how well a model tells what comes next in a text.")
+    parser.add_argument("text", metavar="TEXT", help="a UTF-8 file; a line <|endoftext|> ends a document")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=Path(__file__).parent, type=Path)
+    options = parser.parse_args()
+    try:
+        report(read_documents(options.text), options.folder)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
