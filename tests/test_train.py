@@ -1,6 +1,7 @@
 """models/tiny/train.py: a text becomes a model that the program runs."""
 
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,7 @@ from models.tiny import measure
 
 pytestmark = pytest.mark.parity
 STORIES = ROOT / "tests" / "stories.txt"
+MODEL_FILES = ("model.ckpt.index", "model.ckpt.data-00000-of-00001")
 SIZES = ["--n_vocab=400", "--n_ctx=32", "--n_embd=24", "--n_head=3", "--n_layer=2", "--n_windows=4"]
 
 
@@ -107,9 +109,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(train, tmp_path, monkeyp
     early = {name: array.copy() for name, array in weights(tmp_path / "b").items()}
     train.main(argv)
     whole, in_two = weights(tmp_path / "a"), weights(tmp_path / "b")
-    assert any((whole[name] != early[name]).any() for name in whole)
+    assert max(np.abs(whole[name] - early[name]).max() for name in whole) > 1e-3
     for name, array in whole.items():
-        np.testing.assert_allclose(in_two[name], array, rtol=1e-2, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(in_two[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
 def test_a_pass_takes_every_part_of_the_text_once(train):
@@ -145,31 +147,61 @@ def test_counts_are_those_of_the_text(trained):
 
 
 @pytest.mark.parametrize(
-    "argv, message",
+    "argv, status, message",
     [
-        (["nowhere.txt", "new"], "nowhere.txt"),
-        ([str(STORIES), "full"], "full is not empty, and no training that could go on"),
-        ([str(STORIES), "new", "--n_embd=25"], "n_embd 25 is not a multiple of n_head 6"),
-        ([str(STORIES), "new", "--n_ctx=4000"], "too short"),
-        ([str(STORIES), "new", "--n_vocab=70000"], "n_vocab"),
-        ([str(STORIES), "new", "--n_layer=0"], "n_layer"),
-        (["empty.txt", "new"], "too short"),
-        (["latin.txt", "new"], "latin.txt is not UTF-8 text"),
-        ([str(STORIES), "begun"], "begun was begun with {"),
+        (["nowhere.txt", "new"], 1, "nowhere.txt"),
+        (["stories.txt", "full"], 2, "full holds model.ckpt.index: name an empty folder"),
+        (["stories.txt", "stories.txt"], 1, "stories.txt"),
+        (["stories.txt", "new", "--n_embd=25"], 2, "n_embd 25 is not a multiple of n_head 6"),
+        (["stories.txt", "new", "--n_ctx=4000"], 2, "stories.txt is too short"),
+        (["stories.txt", "new", "--n_vocab=70000"], 2, "n_vocab is 70000, it may be 257 to 65536"),
+        (["stories.txt", "new", "--n_layer=0"], 2, "n_layer is 0"),
+        (["stories.txt", "new", "--held_out=empty.txt"], 2, "empty.txt is empty"),
+        (["empty.txt", "new"], 2, "empty.txt is empty"),
+        (["latin.txt", "new"], 2, "latin.txt is not UTF-8 text"),
+        (["stories.txt", "begun"], 2, "begun was begun with {"),
+        (["stories.txt", "begun", *SIZES, "--n_steps=9", "--seed=1"], 2, "begun was begun with {"),
+        (["stories.txt", "broken", *SIZES], 1, "training.pt is damaged"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_nothing_is_written(trained, tmp_path, argv, message):
-    (tmp_path / "begun").mkdir()
-    for name in ("hparams.json", "encoder.json", "vocab.bpe", "training.pt"):
-        (tmp_path / "begun" / name).write_bytes((trained / name).read_bytes())
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "model.ckpt.index").write_text("precious")
+def test_what_cannot_be_trained_is_refused_in_one_line(
+    train, trained, tmp_path, monkeypatch, capsys, argv, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stories.txt").write_bytes(STORIES.read_bytes())
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
-    done = run_python(str(ROOT / "models" / "tiny" / "train.py"), *argv, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr.decode() and b"Traceback" not in done.stderr
+    shutil.copytree(trained, "begun")
+    shutil.copytree(trained, "broken")
+    (tmp_path / "broken" / "training.pt").write_bytes(b"broken")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "model.ckpt.index").write_text("precious")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as stopped:
+        train.main(argv)
+    said = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == status and said[-1].startswith("train.py: ") and message in said[-1]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "new").exists()
-    assert (tmp_path / "full" / "model.ckpt.index").read_text() == "precious"
+
+
+def test_the_command_itself_refuses_without_a_traceback(train, tmp_path):
+    done = run_python(str(ROOT / "models" / "tiny" / "train.py"), "nowhere.txt", "new", cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr.splitlines()[-1].startswith(b"train.py: ") and b"Traceback" not in done.stderr
+
+
+def test_a_start_that_ended_before_its_first_save_begins_anew(train, trained, tmp_path):
+    folder = tmp_path / "begun"
+    shutil.copytree(trained, folder, ignore=lambda *_: ["training.pt", *MODEL_FILES])
+    train.main([str(STORIES), str(folder), *SIZES, "--n_steps=1"])
+    assert (folder / "model.ckpt.index").exists()
+
+
+def test_the_rate_rises_stays_and_falls_to_nothing(train):
+    rates = [train.learning_rate(step, 3000) for step in range(3000)]
+    assert rates[0] == 0.01 and rates[99] == rates[1000] == 1 and rates[2000] == 0.5
+    assert 0 < rates[-1] < 0.001 and max(train.learning_rate(step, 30) for step in range(30)) == 1
 
 
 def test_two_ways_to_the_same_token_leave_one(train, monkeypatch):

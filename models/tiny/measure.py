@@ -1,7 +1,7 @@
 """The numbers of the model card in this folder: how well a model tells what comes next in a text.
 
-python models/tiny/measure.py TEXT             of the model in this folder
-python models/tiny/measure.py TEXT FOLDER      of your own
+python models/tiny/measure.py TEXT          of the model in this folder
+python models/tiny/measure.py TEXT MODEL    of another, named as for gpt2.py: a folder, 124M
 """
 
 import argparse
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the program's ow
 
 import gpt2
 from encoder import END_OF_TEXT
-from utils import load_encoder_hparams_and_params
+from utils import find_model, load_encoder_hparams_and_params
 
 # ---- bits per byte -----------------------------------------------------------------------------------------
 
@@ -29,11 +29,14 @@ def documents(text):  # str -> list of str
 
 
 def read_documents(path):  # -> list of str
-    """The documents in a file. Raises ValueError for what is not UTF-8."""
+    """The documents in a file, one at least. Raises ValueError for what is not UTF-8."""
     try:
-        return documents(Path(path).read_text(encoding="utf-8"))
+        found = documents(Path(path).read_text(encoding="utf-8-sig"))  # less what Notepad begins a file with
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
+    if not found:
+        raise ValueError(f"{path} is empty")
+    return found
 
 
 def document_ids(document, encoder):  # str -> ids
@@ -111,15 +114,13 @@ def induction(params, n_head, rng, n_draws=20):  # -> nats, [n_layer, n_head]
     ids = rng.integers(n_vocab - 1, size=(n_draws, n))
     ids = np.concatenate([np.full((n_draws, 1), n_vocab - 1), ids, ids], axis=1)  # behind <|endoftext|>
     surprise = cross_entropy(gpt2.gpt2(ids[:, :-1], **params, n_head=n_head), ids[:, 1:])
-    gain = (
-        surprise[:, 1:n].mean() - surprise[:, n + 1 :].mean()
-    )  # the first token has no first time to tell it
+    first, again = surprise[:, 1:n], surprise[:, n + 1 :]  # less the span's first token: nothing foretells it
     second = np.arange(n + 1, 2 * n)
     scores = [
         weights[..., second, second - n + 1].mean(axis=(0, -1))
         for weights in attention_maps(ids[:, :-1], **params, n_head=n_head)
     ]
-    return gain, np.array(scores)
+    return first.mean() - again.mean(), np.array(scores)
 
 
 def attention_maps(inputs, wte, wpe, blocks, ln_f, n_head):  # [n_seq] -> [n_head, n_seq, n_seq] by layer
@@ -137,9 +138,15 @@ def attention_maps(inputs, wte, wpe, blocks, ln_f, n_head):  # [n_seq] -> [n_hea
 
 
 def loss_by_position(texts, encoder, surprise, n_ctx):  # -> [n_ctx], nats
-    """How much the token at each position of a window surprises a model, averaged over full windows."""
+    """How much the token at each position of a window surprises a model, averaged over full windows.
+
+    Raises ValueError if no document fills one.
+    """
     surprises = [surprise(document_ids(text, encoder)) for text in texts]
-    return np.concatenate([s[: len(s) // n_ctx * n_ctx].reshape(-1, n_ctx) for s in surprises]).mean(axis=0)
+    windows = np.concatenate([nats[: len(nats) // n_ctx * n_ctx].reshape(-1, n_ctx) for nats in surprises])
+    if len(windows) == 0:
+        raise ValueError(f"no document is longer than the {n_ctx} tokens that the model sees")
+    return windows.mean(axis=0)
 
 
 def by_chance(rng, temperature=0.8, top_k=40):  # -> pick
@@ -152,13 +159,14 @@ def by_chance(rng, temperature=0.8, top_k=40):  # -> pick
     return pick
 
 
-def report(texts, folder):
-    """Print, in Markdown, what the model in a folder knows of documents that it has not seen."""
-    encoder, hparams, params = load_encoder_hparams_and_params(folder, models_dir=None)
+def report(texts, model_size):
+    """Print, in Markdown, what a model knows of documents that it has not seen."""
+    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir="models")
     n_head, n_ctx, whole = hparams["n_head"], hparams["n_ctx"], "".join(texts).encode()
     surprises = {"this model": partial(nats, params=params, n_head=n_head)}
-    if (folder / "counts.npz").exists():
-        counts = np.load(folder / "counts.npz")
+    counts_path = find_model(model_size, "models") / "counts.npz"
+    if counts_path.exists():
+        counts = dict(np.load(counts_path))
         surprises["bigram"] = partial(bigram_nats, counts=counts)
         surprises["unigram"] = partial(unigram_nats, counts=counts)
     print(f"| {len(texts)} documents, {len(whole):,} bytes | bits per byte |\n|---|---|")
@@ -167,7 +175,7 @@ def report(texts, folder):
     print(f"| gzip -9 | {8 * len(gzip.compress(whole, 9)) / len(whole):.3f} |")
 
     losses = loss_by_position(texts, encoder, surprises["this model"], n_ctx)
-    ranges = list(pairwise(sorted({0, 1, 4, 16, 64, n_ctx // 2, n_ctx})))
+    ranges = list(pairwise(n for n in sorted({0, 1, 4, 16, 64, n_ctx // 2, n_ctx}) if n <= n_ctx))
     print("\n| position |", *(f"{a + 1} to {b} |" for a, b in ranges))
     print("|---" * (len(ranges) + 1) + "|")
     print("| nats a token |", *(f"{losses[a:b].mean():.2f} |" for a, b in ranges))
@@ -183,9 +191,13 @@ def report(texts, folder):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Print how well a model tells what comes next in a text.")
     parser.add_argument("text", metavar="TEXT", help="a UTF-8 file; a line <|endoftext|> ends a document")
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=Path(__file__).parent, type=Path)
+    parser.add_argument(
+        "model_size", metavar="MODEL", nargs="?", default="tiny", help="as for gpt2.py (tiny)"
+    )
     options = parser.parse_args()
     try:
-        report(read_documents(options.text), options.folder)
+        report(read_documents(options.text), options.model_size)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        raise SystemExit(f"measure.py: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
