@@ -23,7 +23,7 @@ import utils
 from checkpoint import ModelError
 
 HPARAMS = {
-    "n_vocab": 2048,
+    "n_vocab": 4000,
     "n_ctx": 16,
     "n_embd": 8,
     "n_head": 2,
@@ -127,7 +127,7 @@ def test_hparams_of_another_model_are_refused(folder, change):
 
 def test_a_vocabulary_of_another_model_is_refused(folder):
     (folder / "hparams.json").write_text(json.dumps(HPARAMS | {"n_vocab": 50257}))
-    with pytest.raises(ModelError, match=r"2048 tokens in encoder\.json, n_vocab 50257 in hparams\.json"):
+    with pytest.raises(ModelError, match=r"4000 tokens in encoder\.json, n_vocab 50257 in hparams\.json"):
         utils.load_encoder_hparams_and_params(str(folder), "models")
 
 
