@@ -132,7 +132,12 @@ def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
         variables = read_index(index_path)
     except (ValueError, LookupError) as error:
         raise ModelError(f"{index_path}: {error}") from None
-    n_expected = max((offset + size for _, _, offset, size in variables.values()), default=0)
+    n_expected = 0
+    for name, (_, _, offset, size) in sorted(variables.items(), key=lambda item: item[1][2:]):
+        if offset != n_expected:
+            found = f"{name} begins at byte {offset:,}, the one before it ends at {n_expected:,}"
+            raise ModelError(f"{index_path}: {found}: delete it and get it again")
+        n_expected += size
     n_bytes = os.path.getsize(data_path)
     if n_bytes == 0 or n_bytes != n_expected:
         raise ModelError(

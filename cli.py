@@ -7,6 +7,7 @@ The prompt is always the literal text. Left alone, python-fire reads words as Py
 import os
 import re
 import sys
+import traceback
 from itertools import takewhile
 
 from checkpoint import ModelError
@@ -21,6 +22,7 @@ PROMPT                     the text to continue; - reads it from standard input;
                            tiny: a small model included here, no network;
                            or the folder of a model in OpenAI's layout
 --models_dir models        the folder in which downloaded models are kept
+--debug                    show where in the program an error arose
 
 Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
 """
@@ -28,7 +30,10 @@ Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
 
 def run(argv=None):  # list of str -> exit status
     """Run the command: text goes to stdout as it comes; an error is one line on stderr."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in argv
+    if debug:
+        argv.remove("--debug")
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: it is empty, or goes nowhere
             setattr(sys, name, open(os.devnull, mode))
@@ -43,12 +48,24 @@ def run(argv=None):  # list of str -> exit status
     except BrokenPipeError:  # nobody reads any more: what Python flushes at exit must go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ImportError as error:
-        print(f"gpt2.py: {error}: pip install -r requirements.txt", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, MemoryError) as error:
-        print("gpt2.py:", *str(error).splitlines(), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) and not isinstance(error, ModelError) else 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        status, line = explain(error)
+        print(f"gpt2.py: {line}", file=sys.stderr)
+        return status
+
+
+def explain(error):  # -> exit status, one line
+    """2 if the command was wrong; 1 if a file, a download or the machine was."""
+    line = " ".join(str(error).splitlines())
+    if isinstance(error, ImportError):
+        return 1, f"{line}: pip install -r requirements.txt"
+    if isinstance(error, (ModelError, FloatingPointError, OSError)):
+        return 1, line
+    if isinstance(error, ValueError):
+        return 2, line
+    return 1, f"{type(error).__name__}: {line} (--debug shows where)"
 
 
 def call(function, argv):

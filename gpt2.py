@@ -136,7 +136,10 @@ def check_inputs(inputs, n_tokens_to_generate, n_vocab, n_ctx):
 
 
 def stream(inputs, params, n_head, n_tokens_to_generate, pick=np.argmax):  # [n_seq] -> ids, one at a time
-    """Pick an id by the last logits, yield it, repeat. pick: [n_vocab] -> id. Raises as `check_inputs`."""
+    """Pick an id by the last logits, yield it, repeat. pick: [n_vocab] -> id.
+
+    Raises as `check_inputs`, and FloatingPointError where damaged weights make logits that are no numbers.
+    """
     check_inputs(inputs, n_tokens_to_generate, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
     ids, n_past = [int(i) for i in inputs], 0
     kv_cache = new_kv_cache(params, n_head, len(ids) + int(n_tokens_to_generate))
@@ -146,6 +149,8 @@ def stream(inputs, params, n_head, n_tokens_to_generate, pick=np.argmax):  # [n_
             hidden = transformer(chunk, **params, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
             n_past += len(chunk)
         logits = hidden[-1] @ params["wte"].T  # only the last position's are needed
+        if not np.isfinite(np.max(logits)):  # NaN counts as the largest
+            raise FloatingPointError("the logits are not finite numbers: the weights are damaged")
         ids.append(int(pick(logits)))
         yield ids[-1]
 

@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 from checkpoint import MIXED_UP, ModelError, read_checkpoint, to_params
+from download import download_file
 from encoder import get_encoder
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
 RELEASED = ("124M", "355M", "774M", "1558M")
 DATA = "model.ckpt.data-00000-of-00001"
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "model.ckpt.index", DATA)  # a model; small files first
+RENAMED = {"117M": "124M", "345M": "355M", "762M": "774M", "1542M": "1558M"}  # by OpenAI, in 2019
 KNOWN = {  # bytes and SHA-256, as far as they are known
     "encoder.json": (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
     "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
@@ -52,7 +54,7 @@ def load_hparams(model_size, models_dir):  # -> {"n_vocab": 50257, "n_ctx": 1024
     """The five sizes of a model, from its hparams.json. Raises ModelError for what cannot be a GPT-2."""
     path = model_file(model_size, models_dir, "hparams.json")
     try:
-        hparams = json.loads(path.read_text(encoding="utf-8"))
+        hparams = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
         for name, largest in LARGEST.items():
             value = hparams.get(name) if isinstance(hparams, dict) else None
             if type(value) is not int or not 0 < value <= largest:
@@ -62,6 +64,14 @@ def load_hparams(model_size, models_dir):  # -> {"n_vocab": 50257, "n_ctx": 1024
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}; delete it and get it again") from None
     return {name: hparams[name] for name in LARGEST}
+
+
+def unique(pairs):  # -> dict
+    """A JSON object, unless it gives a name twice: which one counts would be a guess."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{max(names, key=names.count)} is given twice")
+    return dict(pairs)
 
 
 def load_params(model_size, models_dir):  # -> params
@@ -104,6 +114,8 @@ def find_model(model_size, models_dir):  # -> Path
         return Path(models_dir) / model_size
     if os.path.isdir(model_size):
         return Path(model_size)
+    if model_size in RENAMED:
+        raise ValueError(f"model_size is {model_size!r}: OpenAI has renamed it {RENAMED[model_size]}")
     raise ValueError(f"model_size is {model_size!r}, not tiny, {', '.join(RELEASED)}, or a model's folder")
 
 
@@ -128,45 +140,10 @@ def download_gpt2_files(model_size, model_dir, names=None):
         path = Path(model_dir) / name
         if not path.exists():
             n_bytes, sha256 = KNOWN.get(f"{model_size}/{name}") or KNOWN.get(name, (None, None))
-            download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256)
-
-
-def download_file(url, path, n_bytes=None, sha256=None):
-    """Download url to path, which gets its name only when all bytes have come and are right.
-
-    n_bytes: the length, if known; else the server's word. sha256: the digest in hexadecimal, if known.
-    Raises ModelError for what did not come whole and right, OSError where it cannot be written.
-    """
-    import hashlib
-
-    import requests
-    from tqdm import tqdm
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    n_read, digest = 0, hashlib.sha256()
-    try:
-        with (
-            open(part, "wb") as file,
-            requests.get(url, stream=True, timeout=30, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            response.raise_for_status()
-            n_bytes = n_bytes or int(response.headers.get("Content-Length", 0)) or None
-            with tqdm(desc=path.name, total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
-                for chunk in response.iter_content(2**20):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    n_read += len(chunk)
-                    bar.update(len(chunk))
-        if n_bytes is not None and n_read != n_bytes:
-            raise ModelError(f"{url}: {n_read:,} bytes came, expected {n_bytes:,}; try again")
-        if sha256 is not None and digest.hexdigest() != sha256:
-            raise ModelError(f"{url}: SHA-256 {digest.hexdigest()}, expected {sha256}: not the released file")
-        os.replace(part, path)
-    except requests.RequestException as error:
-        cause = getattr(error.args[0], "reason", error) if error.args else type(error).__name__
-        advice = "try again, or --model_size tiny, which needs no network"
-        raise ModelError(f"cannot download {url}: {cause}; {advice}") from None
-    finally:
-        part.unlink(missing_ok=True)
+            try:
+                download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256)
+            except ModelError as error:
+                raise ModelError(f"{error}; --model_size tiny needs no network") from None
+            except OSError as error:
+                advice = f"{error.strerror or error}; --models_dir names another folder"
+                raise OSError(error.errno, advice, error.filename) from None

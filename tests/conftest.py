@@ -9,6 +9,8 @@ from helpers import ROOT, SMALL, differences
 import checkpoint
 import utils
 
+os.environ["NO_PROXY"] = "127.0.0.1"  # the tests' own servers are asked directly
+
 
 @pytest.fixture(scope="session")
 def tiny():

@@ -233,6 +233,16 @@ def test_data_shorter_or_longer_than_the_index_says_are_refused(tmp_path):
             read_checkpoint(tmp_path / "model.ckpt")
 
 
+def test_variables_that_overlap_or_leave_a_hole_are_refused(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path / "model.ckpt", {"a": np.ones(4, np.float32), "b": np.zeros(4, np.float32)})
+    right = read_index(tmp_path / "model.ckpt.index")
+    for offset in (0, 12, 20):
+        wrong = right | {"b": (*right["b"][:2], offset, 16)}
+        monkeypatch.setattr(checkpoint, "read_index", lambda path, wrong=wrong: wrong)
+        with pytest.raises(ModelError, match=f"b begins at byte {offset}, the one before it ends at 16"):
+            read_checkpoint(tmp_path / "model.ckpt")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.ckpt\.index"):
         read_checkpoint(tmp_path / "model.ckpt")

@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from helpers import ROOT, TINY, command, run_python, without_unbuffered
+from helpers import ROOT, TINY, command, in_openai_layout, run_python, without_unbuffered, write_model
 
+import checkpoint
 import cli
 import gpt2
 from encoder import END_OF_TEXT
@@ -224,6 +226,40 @@ def test_an_error_is_one_line_and_its_status(monkeypatch, capsys, error, status)
     assert capsys.readouterr() == ("", "gpt2.py: x\n")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("x\ny"), MemoryError(), KeyError("x")])
+def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch, capsys, error):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(cli, "command", fail)
+    assert cli.run(["hi"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith(f"gpt2.py: {type(error).__name__}: ")
+    assert shown.err.count("\n") == 1 and "--debug shows where" in shown.err
+
+
+@pytest.mark.parametrize("argv", [["hi", "--debug", "--model_size=no"], ["--debug", "hi", "5", "no"]])
+def test_debug_shows_where_an_error_arose(argv):
+    done = command(*argv)
+    assert done.returncode == 2 and done.stdout == b""
+    assert done.stderr.startswith(b"Traceback") and b"utils.py" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(b"gpt2.py: model_size is 'no', not tiny")
+
+
+def test_debug_changes_nothing_where_all_is_well():
+    assert command("Once", "3", "tiny", "--debug").stdout == command("Once", "3", "tiny").stdout
+
+
+def test_weights_that_make_no_numbers_make_no_text(tmp_path, tiny):
+    arrays = checkpoint.flatten(tiny[2])
+    arrays["ln_f/g"] = arrays["ln_f/g"] * np.float32(1e38)
+    model = write_model(tmp_path / "huge", in_openai_layout(arrays), tiny[1])
+    done = command("Once", "3", str(model))
+    assert done.returncode == 1 and done.stdout == b""
+    said = done.stderr.splitlines()[-1]  # before it, NumPy's warnings
+    assert said == b"gpt2.py: the logits are not finite numbers: the weights are damaged"
+
+
 def test_the_end_of_the_text_is_not_shown(monkeypatch, capsys, tiny):
     ids = [*tiny[0].encode("the end"), tiny[0].encoder[END_OF_TEXT], *tiny[0].encode("more")]
     monkeypatch.setattr(gpt2, "stream", lambda *arguments: iter(ids))
@@ -306,12 +342,45 @@ def test_a_terminal_that_lacks_a_character_shows_a_question_mark(monkeypatch, en
     assert stdout.buffer.getvalue() == shown
 
 
-@pytest.mark.parametrize("flags", [["-O"], ["-W", "error::RuntimeWarning"], ["-X", "utf8=0"]])
+@pytest.mark.parametrize("flags", [["-O"], ["-W", "error"], ["-X", "utf8=0"]])
 def test_it_runs_under_the_flags_of_python(flags):
     environment = os.environ | {"LC_ALL": "C"}
     done = run_python(*flags, "gpt2.py", "Once upon a time", *OPTIONS, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == gpt2.main("Once upon a time", 5, "tiny") + "\n"
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["hi", "-5", "tiny"], b"n_tokens_to_generate is '-5', not a whole number"),
+        (["hi", "2.5", "tiny"], b"n_tokens_to_generate is '2.5', not a whole number"),
+        (["hi", "True", "tiny"], b"n_tokens_to_generate is 'True', not a whole number"),
+        (["hi", "300", "tiny"], b" and 300 new ones, the model sees 256: at most "),
+        (["", "5", "tiny"], b"the prompt is empty"),
+        (["hi", "5", "../tiny"], b"model_size is '../tiny', not tiny, 124M"),
+        (["hi", "5", "/etc/passwd"], b"model_size is '/etc/passwd', not tiny, 124M"),
+        (["hi", "5", "..\\tiny"], b", not tiny, 124M"),
+        (["hi", "5", "117M"], b"model_size is '117M': OpenAI has renamed it 124M"),
+    ],
+)
+def test_a_wrong_use_of_the_command_is_one_line_even_under_python_o(argv, message):
+    done = run_python("-O", "gpt2.py", *argv)
+    assert done.returncode == 2 and done.stdout == b""
+    assert message in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_a_terminal_that_knows_only_ascii_shows_question_marks(tmp_path, tiny):
+    encoder, hparams, params = tiny
+    arrays = checkpoint.flatten(params)
+    accent = encoder.encode("é")[0]  # half a character: what it begins, nothing ends
+    arrays["wte"] = arrays["wte"].copy()
+    arrays["wte"][accent] *= 100
+    arrays["ln_f/g"], arrays["ln_f/b"] = arrays["ln_f/g"] * 0, arrays["wte"][accent]  # it is always the next
+    model = write_model(tmp_path / "accent", in_openai_layout(arrays), hparams)
+    environment = without_unbuffered() | {"PYTHONIOENCODING": "ascii"}
+    done = run_python("gpt2.py", "x", "3", str(model), env=environment)
+    assert done.returncode == 0 and done.stdout == b"???\n" and done.stderr == b""
 
 
 def test_it_runs_from_another_folder(tmp_path):

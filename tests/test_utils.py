@@ -109,6 +109,7 @@ def test_a_file_that_a_folder_lacks_is_named(folder, name):
         (json.dumps({**HPARAMS, "n_ctx": True}), "n_ctx is True"),
         (json.dumps({**HPARAMS, "n_embd": None}), "n_embd is None"),
         (json.dumps({**HPARAMS, "n_vocab": float("nan")}), "n_vocab is nan"),
+        (json.dumps(HPARAMS)[:-1] + ', "n_head": 4}', "n_head is given twice"),
     ],
 )
 def test_hparams_that_cannot_be_those_of_a_gpt2_are_refused(folder, text, message):
@@ -243,7 +244,7 @@ def test_a_released_model_is_downloaded_once_small_files_first(release, arrays):
     assert hparams == HPARAMS
     assert_same_params(params, arrays)
     assert sorted(asked) == sorted(f"/124M/{name}" for name in utils.FILES) and asked[-1].endswith(utils.DATA)
-    assert sorted(os.listdir(models_dir / "124M")) == sorted(utils.FILES)
+    assert set(os.listdir(models_dir / "124M")) == {*utils.FILES, ".lock"}
     utils.load_encoder_hparams_and_params("124M", models_dir)
     assert len(asked) == 5
 
@@ -265,6 +266,37 @@ def test_download_gpt2_files_gets_what_is_missing_and_leaves_what_is_there(relea
         assert (models_dir / "124M" / name).read_bytes() == answers[f"/124M/{name}"]
 
 
+def test_what_cannot_be_downloaded_names_the_model_that_needs_no_network(release):
+    answers, _, models_dir = release
+    del answers["/124M/vocab.bpe"]
+    with pytest.raises(ModelError, match=r"124M/vocab\.bpe: 404 .*; --model_size tiny needs no network"):
+        utils.load_encoder_hparams_and_params("124M", models_dir)
+
+
+def test_where_nothing_can_be_written_the_option_is_named(release, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match="--models_dir names another folder.*taken"):
+        utils.load_encoder_hparams_and_params("124M", tmp_path / "taken")
+
+
+def test_a_complete_model_needs_no_network_and_no_right_to_write(release, arrays, monkeypatch):
+    _, _, models_dir = release
+    utils.download_gpt2_files("124M", models_dir / "124M")
+    (models_dir / "124M" / ".lock").unlink()
+    before = {
+        path: path.stat().st_mtime_ns for path in [models_dir / "124M", *(models_dir / "124M").iterdir()]
+    }
+    monkeypatch.setattr("socket.socket", lambda *args, **options: pytest.fail("asked the network"))
+    (models_dir / "124M").chmod(0o555)
+    try:
+        assert_same_params(utils.load_encoder_hparams_and_params("124M", models_dir)[2], arrays)
+    finally:
+        (models_dir / "124M").chmod(0o755)
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(
+        list(models_dir.rglob("*"))
+    ) == 6
+
+
 def test_known_lengths_are_four_bytes_a_parameter():
     from test_checkpoint import SIZES
 
@@ -281,78 +313,6 @@ def test_known_digests_are_those_of_the_released_files(released):
                 n_bytes,
                 sha256,
             ), path
-
-
-BODY = os.urandom(3_000_000)
-DIGEST = hashlib.sha256(BODY).hexdigest()
-
-
-def answer(status=200, length=3_000_000, body=BODY):
-    def respond(handler):
-        handler.send_response(status)
-        if length is not None:
-            handler.send_header("Content-Length", str(length))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return respond
-
-
-@pytest.mark.parametrize(
-    "known", [{}, {"n_bytes": len(BODY)}, {"sha256": DIGEST}, {"n_bytes": len(BODY), "sha256": DIGEST}]
-)
-@pytest.mark.parametrize("length", [len(BODY), None])
-def test_a_download_is_the_file(tmp_path, known, length):
-    with serve({"/file": answer(length=length)}) as (address, _):
-        utils.download_file(f"{address}/file", tmp_path / "new" / "file", **known)
-    assert (tmp_path / "new" / "file").read_bytes() == BODY
-    assert os.listdir(tmp_path / "new") == ["file"]
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
-    "respond, known, message",
-    [
-        (answer(404), {}, "404"),
-        (answer(500), {}, "500"),
-        (answer(length=len(BODY) + 1), {}, "file"),
-        (
-            answer(length=None, body=BODY[:-1]),
-            {"n_bytes": len(BODY)},
-            "2,999,999 bytes came, expected 3,000,000",
-        ),
-        (answer(body=BODY[:-1], length=len(BODY) - 1), {"n_bytes": len(BODY)}, "2,999,999 bytes came"),
-        (answer(body=BODY + b"x", length=None), {"n_bytes": len(BODY)}, "3,000,001 bytes came"),
-        (answer(body=BODY[:-1] + b"\0", length=None), {"sha256": "0" * 64}, "SHA-256"),
-        (answer(body=b"<html>", length=6), {"n_bytes": len(BODY)}, "6 bytes came"),
-        (lambda handler: None, {}, "cannot download"),
-    ],
-)
-def test_a_download_that_is_not_whole_and_right_leaves_nothing(tmp_path, respond, known, message):
-    with serve({"/file": respond}) as (address, _), pytest.raises(ModelError, match=message) as caught:
-        utils.download_file(f"{address}/file", tmp_path / "file", **known)
-    assert "/file" in str(caught.value) and "\n" not in str(caught.value)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_server_that_is_not_there_is_named_with_a_way_out(tmp_path):
-    with serve({}) as (address, _):
-        pass
-    with pytest.raises(ModelError, match=f"cannot download {address}/x: .*--model_size tiny"):
-        utils.download_file(f"{address}/x", tmp_path / "x")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_download_asks_for_bytes_as_they_are(tmp_path):
-    seen = {}
-
-    def respond(handler):
-        seen.update(handler.headers.items())
-        answer()(handler)
-
-    with serve({"/file": respond}) as (address, _):
-        utils.download_file(f"{address}/file", tmp_path / "file")
-    assert seen["Accept-Encoding"] == "identity"
 
 
 def test_the_folder_of_the_bundled_model_is_complete():
