@@ -41,13 +41,13 @@ def download_file(url, path, n_bytes=None, sha256=None):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    promised = {"sha256": sha256, "md5": None}
+    promised = {"length": n_bytes, "sha256": sha256, "md5": None}
     with turn(path):
         if path.exists():
             return
         try:
             part = fetch(url, path, n_bytes, promised)
-            verify(url, part, n_bytes, promised)
+            verify(url, part, promised)
             os.replace(part, path)
         finally:
             discard([part for part, etag in parts(path) if not etag])  # nothing can go on from them
@@ -120,14 +120,16 @@ def receive(url, path, n_bytes, promised):  # -> Path of a part that holds all
             if response.status_code == 200:  # all of it, from the first byte
                 discard([old for old, _ in parts(path)])
                 part = path.with_name(f"{path.name}.{spell(response.headers.get('ETag', ''))}.part")
+                part.unlink(missing_ok=True)  # a link that someone put there
                 n_have, promised["md5"] = 0, response.headers.get("Content-MD5")
+            promised["length"] = n_bytes or n_total
             promised["md5"] = response.headers.get("x-ms-blob-content-md5", promised["md5"])
             append(response, part, n_have, n_total or n_bytes, path.name)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Interrupted(cause(error)) from None
-    n_have, n_expected = part.stat().st_size, n_bytes or n_total or 0
-    if n_have < n_expected:
-        raise Interrupted(f"{n_have:,} bytes came, expected {n_expected:,}")
+    n_have = part.stat().st_size
+    if n_have < (promised["length"] or 0):
+        raise Interrupted(f"{n_have:,} bytes came, expected {promised['length']:,}")
     return part
 
 
@@ -230,13 +232,14 @@ def no_room(part, n_missing):  # -> OSError
 
 def cause(error):
     """The innermost reason of an error of requests, which wraps those of urllib3 and of the system."""
-    inner = getattr(error, "reason", None) or next(iter(error.args), None)
-    if isinstance(inner, Exception):
-        return cause(inner)
+    wrapped = [getattr(error, "reason", None), *error.args]
+    for inner in wrapped:
+        if isinstance(inner, Exception):
+            return cause(inner)
     return re.sub(r"^HTTPS?Connection\(.*?\): ", "", str(error))  # the address is named anyway
 
 
-def verify(url, part, n_bytes, promised):
+def verify(url, part, promised):
     """Raise ModelError, and delete the part, unless it is what was asked for."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with open(part, "rb") as file:
@@ -248,8 +251,8 @@ def verify(url, part, n_bytes, promised):
         n_found = file.tell()
     if re.match(rb"\s*<(!doctype|html|\?xml)", beginning, re.IGNORECASE):
         problem = WEB_PAGE
-    elif n_bytes is not None and n_found != n_bytes:
-        problem = f"{n_found:,} bytes came, expected {n_bytes:,}: not the released file"
+    elif promised["length"] not in (None, n_found):
+        problem = f"{n_found:,} bytes came, expected {promised['length']:,}: not the released file"
     elif promised["sha256"] not in (None, sha256.hexdigest()):
         problem = f"SHA-256 {sha256.hexdigest()}, expected {promised['sha256']}: not the released file"
     elif promised["md5"] not in (None, base64.b64encode(md5.digest()).decode()):
