@@ -16,7 +16,6 @@ from models.tiny import measure
 
 pytestmark = pytest.mark.parity
 STORIES = ROOT / "tests" / "stories.txt"
-MODEL_FILES = ("model.ckpt.index", "model.ckpt.data-00000-of-00001")
 SIZES = ["--n_vocab=400", "--n_ctx=32", "--n_embd=24", "--n_head=3", "--n_layer=2", "--n_windows=4"]
 
 
@@ -193,7 +192,7 @@ def test_the_command_itself_refuses_without_a_traceback(train, tmp_path):
 
 def test_a_start_that_ended_before_its_first_save_begins_anew(train, trained, tmp_path):
     folder = tmp_path / "begun"
-    shutil.copytree(trained, folder, ignore=lambda *_: ["training.pt", *MODEL_FILES])
+    shutil.copytree(trained, folder, ignore=lambda *_: ["training.pt", "model.ckpt.index", utils.DATA])
     train.main([str(STORIES), str(folder), *SIZES, "--n_steps=1"])
     assert (folder / "model.ckpt.index").exists()
 

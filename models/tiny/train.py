@@ -34,6 +34,7 @@ except ImportError as error:
     raise SystemExit(f"train.py: {error}: pip install -r models/tiny/requirements.txt") from None
 
 from checkpoint import ModelError, flatten, nest, random_params, shapes, to_params
+from cli import explain
 from encoder import Encoder, vocabulary
 from models.tiny.measure import bits_per_byte, document_ids, nats, read_documents
 from utils import load_encoder_and_hparams
@@ -345,9 +346,9 @@ def main(argv=None):
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (ValueError, OSError) as error:
-        print("train.py:", *str(error).splitlines(), file=sys.stderr)
-        wrong_use = isinstance(error, ValueError) and not isinstance(error, ModelError)
-        raise SystemExit(2 if wrong_use else 1) from None
+        status, line = explain(error)
+        print(f"train.py: {line}", file=sys.stderr)
+        raise SystemExit(status) from None
 
 
 if __name__ == "__main__":
