@@ -22,10 +22,14 @@ PROMPT                     the text to continue; - reads it from standard input;
                            tiny: a small model included here, no network;
                            or the folder of a model in OpenAI's layout
 --models_dir models        the folder in which downloaded models are kept
+--lookup                   the same text, sooner where it repeats itself
 --debug                    show where in the program an error arose
 
 Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
 """
+
+
+FLAGS = ["--lookup"]  # options without a value
 
 
 def run(argv=None):  # list of str -> exit status
@@ -76,7 +80,7 @@ def call(function, argv):
     import fire
     from fire.decorators import SetParseFn
 
-    words = list(argv)
+    words = [f"{word}=yes" if word in FLAGS else word for word in argv]
     if words and not words[0].startswith("--"):
         words[0] = f"--prompt={words[0]}"
     names = set()
@@ -99,7 +103,15 @@ def is_option(word):
     return re.match("--|-[a-zA-Z]", word) is not None
 
 
-def command(prompt="", n_tokens_to_generate="40", model_size="124M", models_dir="models", *extra, **unknown):
+def command(
+    prompt="",
+    n_tokens_to_generate="40",
+    model_size="124M",
+    models_dir="models",
+    *extra,
+    lookup=None,
+    **unknown,
+):
     """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
     if unknown:
         raise ValueError(f"unknown option --{min(unknown)} (see --help); a prompt can go in as --prompt=...")
@@ -108,7 +120,9 @@ def command(prompt="", n_tokens_to_generate="40", model_size="124M", models_dir=
     if not re.fullmatch("[0-9]{1,9}", n_tokens_to_generate):
         advice = "put a prompt of several words in quotes"
         raise ValueError(f"n_tokens_to_generate is {n_tokens_to_generate!r}, not a whole number; {advice}")
-    write(stream_text(read_prompt(prompt), int(n_tokens_to_generate), model_size, models_dir))
+    if lookup not in (None, "yes"):
+        raise ValueError(f"--lookup is given {lookup!r}: it takes no value (see --help)")
+    write(stream_text(read_prompt(prompt), int(n_tokens_to_generate), model_size, models_dir, bool(lookup)))
 
 
 def read_prompt(prompt):  # str -> str
@@ -125,11 +139,14 @@ def read_prompt(prompt):  # str -> str
     return prompt
 
 
-def stream_text(prompt, n_tokens_to_generate, model_size, models_dir):  # -> pieces of text
+def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, lookup=False):  # -> pieces of text
     """The text with which a model continues the prompt, piece by piece, up to <|endoftext|>."""
     from encoder import END_OF_TEXT
     from gpt2 import check_inputs, stream
     from utils import load_encoder_and_hparams, load_params
+
+    if lookup:
+        from extras.speculative import stream
 
     encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
     ids = encoder.encode(prompt)

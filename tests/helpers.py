@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import checkpoint
+import gpt2
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "models" / "tiny"
@@ -27,6 +28,31 @@ def assert_same_logits(ours, theirs):
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     differences.append(difference)
     assert difference <= 1e-5, f"the largest difference is {difference:.1e} of the largest logit"
+
+
+def assert_same_ids(ours, theirs, next_logits):
+    """Equal, or apart for the first time where the two best logits are too close to tell."""
+    assert len(ours) == len(theirs)
+    for i, (a, b) in enumerate(zip(ours, theirs)):
+        if a != b:
+            logits = next_logits(theirs[:i])
+            gap = np.ptp(np.sort(logits)[-2:]) / np.abs(logits).max()
+            assert {a, b} == set(np.argsort(logits)[-2:]) and gap <= 1e-5, (
+                f"id {i}: {a}, not {b}; gap {gap:.1e}"
+            )
+            return
+
+
+def passes(monkeypatch):
+    """The shape of the ids of each pass through the model, as they come."""
+    shapes, transformer = [], gpt2.transformer
+
+    def counted(inputs, **options):
+        shapes.append(np.shape(inputs))
+        return transformer(inputs, **options)
+
+    monkeypatch.setattr(gpt2, "transformer", counted)
+    return shapes
 
 
 # ---- models ------------------------------------------------------------------------------------------------

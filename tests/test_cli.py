@@ -81,13 +81,15 @@ def test_the_prompt_reaches_the_model_letter_for_letter(asked, capsys, prompt):
 @pytest.mark.parametrize(
     "argv, wanted",
     [
-        (["hi"], ("hi", 40, "124M", "models")),
-        (["hi", "7", "355M", "elsewhere"], ("hi", 7, "355M", "elsewhere")),
-        (["hi", "--n_tokens_to_generate", "0"], ("hi", 0, "124M", "models")),
-        (["hi", "--n_tokens_to_generate=12", "--model_size=tiny"], ("hi", 12, "tiny", "models")),
+        (["hi"], ("hi", 40, "124M", "models", False)),
+        (["hi", "7", "355M", "elsewhere"], ("hi", 7, "355M", "elsewhere", False)),
+        (["hi", "--n_tokens_to_generate", "0"], ("hi", 0, "124M", "models", False)),
+        (["hi", "--n_tokens_to_generate=12", "--model_size=tiny"], ("hi", 12, "tiny", "models", False)),
+        (["--lookup", "hi", "7"], ("hi", 7, "124M", "models", True)),
+        (["hi", "7", "--lookup", "tiny"], ("hi", 7, "tiny", "models", True)),
         (
             ["--models_dir", "a b", "--model-size", "774M", "--n-tokens-to-generate=3", "hi"],
-            ("hi", 3, "774M", "a b"),
+            ("hi", 3, "774M", "a b", False),
         ),
     ],
 )
@@ -106,6 +108,10 @@ def test_arguments_come_in_order_or_by_name(asked, argv, wanted):
         (["hi", "--model_size"], "--model_size has no value"),
         (["--model_size", "--n_tokens_to_generate", "3", "hi"], "--model_size has no value"),
         (["hi", "--prompt=you"], "--prompt is given twice"),
+        (["hi", "--lookup", "--lookup"], "--lookup is given twice"),
+        (["hi", "--lookup=no"], "--lookup is given 'no': it takes no value"),
+        (["hi", "--lookup="], "--lookup is given '': it takes no value"),
+        (["hi", "--models_dir", "--lookup"], "--models_dir has no value"),
         (["hi", "--models_dir=a", "--models_dir=b"], "--models_dir is given twice"),
         (["hi", "--models_dir=a", "--models-dir=b"], "--models-dir is given twice"),
         (["hi", "--temprature", "3"], "unknown option --temprature"),
@@ -244,6 +250,19 @@ def test_debug_shows_where_an_error_arose(argv):
     assert done.returncode == 2 and done.stdout == b""
     assert done.stderr.startswith(b"Traceback") and b"utils.py" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(b"gpt2.py: model_size is 'no', not tiny")
+
+
+def test_lookup_changes_no_letter():
+    plain = command("Once upon a time", "200", "tiny")
+    assert command("Once upon a time", "200", "tiny", "--lookup").stdout == plain.stdout
+    assert plain.returncode == 0 and len(plain.stdout) > 500
+
+
+def test_extras_are_loaded_only_when_asked_for():
+    code = "import sys, cli; cli.run(sys.argv[1:]); print(sorted(m for m in sys.modules if 'extras' in m))"
+    assert run_python("-c", code, "Once", "1", "tiny").stdout.endswith(b"\n[]\n")
+    wanted = b"\n['extras', 'extras.speculative']\n"
+    assert run_python("-c", code, "Once", "1", "tiny", "--lookup").stdout.endswith(wanted)
 
 
 def test_debug_changes_nothing_where_all_is_well():

@@ -1,10 +1,11 @@
 import inspect
+import platform
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, SMALL, assert_same_logits
+from helpers import ROOT, SMALL, assert_same_logits, run_python
 
 import checkpoint
 import gpt2
@@ -277,6 +278,37 @@ def greedy(ids, params, n_head, n):
 @pytest.mark.parametrize("n_prompt, n", [(1, 31), (5, 10), (31, 1), (32, 0)])
 def test_generate_is_greedy(params, n_prompt, n):
     assert gpt2.generate(IDS[:n_prompt], params, N_HEAD, n) == greedy(IDS[:n_prompt], params, N_HEAD, n)
+
+
+@pytest.mark.parametrize("n_chunk", [1, 3, 10, 99])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_prefill_gives_the_hidden_states_of_every_position_whatever_the_chunks(params, n_chunk, batch):
+    ids = np.random.default_rng(5).integers(0, N_VOCAB, (*batch, 20))
+    cache = gpt2.new_kv_cache(params, N_HEAD, 20, *batch)
+    first = gpt2.prefill(ids[..., :8], params, N_HEAD, cache, n_chunk=n_chunk)
+    rest = gpt2.prefill(ids[..., 8:], params, N_HEAD, cache, n_past=8, n_chunk=n_chunk)
+    hidden = np.concatenate([first, rest], axis=-2)
+    assert_same_logits(hidden, gpt2.transformer(ids, **params, n_head=N_HEAD))
+    assert_same_logits(gpt2.next_logits(hidden, params), gpt2.gpt2(ids, **params, n_head=N_HEAD))
+
+
+def test_next_logits_refuses_what_is_no_number(params):
+    hidden = normal(3, 24)
+    for damage in (np.nan, np.inf):
+        params["wte"][5, 0] = damage
+        with pytest.raises(FloatingPointError, match="not finite numbers"):
+            gpt2.next_logits(hidden, params)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is the memory of Linux's C library")
+def test_large_arrays_use_the_memory_of_those_before_them():
+    code = """if True:
+        import resource, gpt2, utils
+        _, hparams, params = utils.load_encoder_hparams_and_params("tiny", "models")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        gpt2.gpt2([range(256)] * 4, **params, n_head=hparams["n_head"])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
+    assert int(run_python("-c", code).stdout) < 10_000  # pages that came cleared: 4,400, or else 34,600
 
 
 def test_a_long_prompt_gives_what_it_gives_at_once(tiny):

@@ -20,8 +20,8 @@ def test_what_is_shown_was_printed(language, code, output):
     assert done.stdout.decode() == output
 
 
-def test_three_outputs_are_shown():
-    assert len(SHOWN) == 3
+def test_four_outputs_are_shown():
+    assert len(SHOWN) == 4
 
 
 def test_every_link_leads_to_a_file():
@@ -32,6 +32,9 @@ def test_every_link_leads_to_a_file():
 def test_every_module_is_in_the_table_and_has_tests():
     for path in ROOT.glob("*.py"):
         assert f"| [`{path.name}`]({path.name}) |" in README
+        assert (ROOT / "tests" / f"test_{path.name}").exists()
+    for path in (ROOT / "extras").glob("[!_]*.py"):
+        assert f"](extras/{path.name})" in README
         assert (ROOT / "tests" / f"test_{path.name}").exists()
 
 

@@ -1,0 +1,333 @@
+"""plainGPT beside its peers: `python -m benchmarks.run`, in the project's folder; half an hour.
+
+All get the same random weights in the shape of 124M and the same ids, each in a process of its own, and take
+turns: A B C, A B C. It prints one page of Markdown and puts it into benchmarks/README.md.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+import checkpoint
+import gpt2
+import utils
+from benchmarks import weights
+from benchmarks.rivals import INSTALLED, N_THREADS, RIVALS
+from extras import speculative
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "models" / "benchmark"
+OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns, at what it does fastest
+FORTY, LONG, LOOP, FIRST, EIGHT = TASKS = {  # column: texts, tokens of a prompt, new tokens
+    "40 after 10, tokens/s": (1, 10, 40),
+    "200 after 10, tokens/s": (1, 10, 200),
+    "100 more of a text in a loop, tokens/s": (1, 210, 100),
+    "first after 1,000, s": (1, 1000, 1),
+    "eight × 40, tokens/s": (8, 10, 40),
+}
+WHOLE = "whole process, 40 tokens, s"
+PROMPT = "The little fox"  # ten tokens of the benchmark's vocabulary
+
+
+def main(rounds, sizes):
+    page = [*describe_machine(), "", *compare(FOLDER / "124M", rounds), cost_of_lookup(FOLDER / "124M"), ""]
+    text = "\n".join(page + grow(FOLDER, sizes))
+    print(text)
+    readme = ROOT / "benchmarks" / "README.md"
+    readme.write_text(put_into(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+def put_into(readme, text):
+    """The page with text in place of what the last run left between its two marks."""
+    before, begin, rest = readme.partition("<!-- the last run -->\n")
+    _, end, after = rest.partition("<!-- end of the last run -->\n")
+    return f"{before}{begin}{text}\n{end}{after}"
+
+
+def describe_machine():
+    """What the numbers hang on: processor, threads, versions, and the kernels that NumPy's BLAS chose."""
+    models = re.findall("model name\\s*: (.*)", read("/proc/cpuinfo")) or [platform.processor()]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("numpy", "torch", "transformers", "ctranslate2", "gguf", "llama-cpp-python"):
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"no {name}")
+    lines = [
+        f"{datetime.date.today()}: {models[0]}, {N_THREADS} threads, {memory:.0f} GiB; {platform.system()},"
+    ]
+    lines.append(f"{', '.join(versions)}.")
+    if importlib.util.find_spec("threadpoolctl"):
+        from threadpoolctl import threadpool_info
+
+        for library in threadpool_info():
+            if library["user_api"] == "blas":
+                kernels = library.get("architecture")
+                name, version = library["internal_api"], library["version"]
+                lines.append(f"NumPy's BLAS: {name} {version}, with the kernels for {kernels}.")
+    return lines
+
+
+def read(path):
+    return Path(path).read_text() if Path(path).exists() else ""
+
+
+# ---- beside the peers --------------------------------------------------------------------------------------
+
+
+def compare(folder, rounds):
+    """The table of rivals and tasks, and what the machine allows, measured between the turns."""
+    prepare(folder)
+    encoder, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    rng = np.random.default_rng(0)
+    seconds = {column: {name: [] for name in INSTALLED} for column in [*TASKS, WHOLE]}
+    peaks, same = {name: [] for name in INSTALLED}, {name: [] for name in INSTALLED}
+    limits, workers = [], {name: start(name, folder) for name in INSTALLED}
+    ours = {}
+    for turn in range(rounds):
+        limits.append(measure_limits())
+        for column, (n_texts, n_seq, n_new) in TASKS.items():
+            prompts = rng.integers(0, hparams["n_vocab"] - 1, (n_texts, n_seq)).tolist()
+            if column == LOOP:
+                prompts = [prompts[0][:10] + gpt2.generate(prompts[0][:10], params, hparams["n_head"], 200)]
+            for name in INSTALLED:
+                if takes_part(name, column, turn):
+                    answer = ask(workers[name], prompts, n_new)
+                    ours[column] = answer["ids"] if name == OURS else ours[column]
+                    same[name] += np.equal(answer["ids"], ours[column]).ravel().tolist()
+                    seconds[column][name].append(answer["seconds"])
+        for name in INSTALLED:
+            if takes_part(name, WHOLE, turn):
+                wall, peak = whole_process(name, folder, encoder.encode(PROMPT))
+                seconds[WHOLE][name].append(wall)
+                peaks[name].append(peak)
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    return [*table(seconds, peaks, same), "", *explain(limits, seconds, params)]
+
+
+def takes_part(name, column, turn):
+    """Two continue one text at a time; the slow one would need an hour for it all."""
+    if name == SLOW:
+        return turn < 2 and column in (FORTY, WHOLE)
+    return column != EIGHT or "llama" not in name and "lookup" not in name
+
+
+def prepare(folder):
+    """Write the weights in every form that an installed peer reads."""
+    weights.write_openai(folder, "124M")
+    _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    if "transformers float32" in INSTALLED:
+        weights.write_huggingface(folder / "huggingface", hparams, params)
+    if "CTranslate2 float32" in INSTALLED and not (folder / "ctranslate2").exists():
+        weights.write_ctranslate2(folder / "ctranslate2")
+    if "llama.cpp F32" in INSTALLED:
+        for name in ("F32", "Q8_0"):
+            weights.write_gguf(folder / f"{name.lower()}.gguf", hparams, params, name)
+
+
+def start(name, folder):
+    """A process that has loaded a rival, is warm, and waits for requests."""
+    command = [sys.executable, "-m", "benchmarks.rivals", name, str(folder)]
+    errors = tempfile.TemporaryFile("w+")
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+    worker = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+    worker.errors = errors
+    for n_texts, n_seq, _ in TASKS.values() if name != SLOW else []:
+        if n_texts == 1 or takes_part(name, EIGHT, 0):
+            ask(worker, [[0] * n_seq] * n_texts, 2)
+    return worker
+
+
+def ask(worker, prompts, n):
+    """The answer of a rival: {"ids": [n_texts][n], "seconds": s}."""
+    time.sleep(0.2)  # threads of the one before it may still wait for work, and take time
+    print(json.dumps({"prompts": prompts, "n": n}), file=worker.stdin, flush=True)
+    line = worker.stdout.readline()
+    if not line:
+        worker.errors.seek(0)
+        raise RuntimeError(f"{' '.join(worker.args)} ended:\n{worker.errors.read()}")
+    return json.loads(line)
+
+
+def whole_process(name, folder, ids):
+    """Seconds from the start of a process to its end, 40 tokens later, and its largest memory in MB."""
+    command = [sys.executable, "-m", "benchmarks.rivals", name, str(folder)]
+    if name.startswith(OURS):  # ours is the real command, which also reads the vocabulary
+        command = [sys.executable, "gpt2.py", PROMPT, "40", str(folder), *name.split()[1:]]
+    return run(command, json.dumps({"prompts": [ids], "n": 40}) + "\n")
+
+
+def run(command, text=""):
+    """Run a command to its end with text as its input: its seconds and its largest memory in MB."""
+    command = [sys.executable, "-m", "benchmarks.process", *command]
+    done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    seconds, n_bytes = done.stdout.split()
+    return float(seconds), int(n_bytes) / 1e6
+
+
+def measure_limits():
+    """Bytes a second that one row times a matrix of 1.3 GB reads, operations a second of a large product."""
+    long = np.ones((16384, 20000), dtype=np.float32)
+    row, square = long[:1, :16384], np.ones((2048, 2048), dtype=np.float32)
+    return long.nbytes / median_seconds(lambda: row @ long), 2 * 2048**3 / median_seconds(
+        lambda: square @ square
+    )
+
+
+def median_seconds(function, n=5):
+    seconds = []
+    for _ in range(n):
+        began = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - began)
+    return median(seconds)
+
+
+def table(seconds, peaks, same):
+    """A row for each rival: median (least to most), and how many times as fast plainGPT is, turn by turn."""
+    lines = [f"| | {' | '.join(seconds)} | peak, MB | same ids |", "|---" * (len(seconds) + 3) + "|"]
+    for name in INSTALLED:
+        cells = []
+        for column, measured in seconds.items():
+            n_texts, _, n_new = TASKS.get(column, (1, 10, 40))
+            work = n_texts * n_new if "tokens/s" in column else None
+            cells.append(cell(measured[name], measured[OURS], work, with_ratio=name != OURS))
+        share = "all" if all(same[name]) else f"{min(np.mean(same[name]), 0.999):.1%}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {max(peaks[name]):,.0f} | {share} |")
+    return lines
+
+
+def cell(theirs, ours, work, with_ratio):
+    """One measure of one rival; work, in tokens, makes seconds a rate."""
+    if not theirs:
+        return ""
+    values = sorted(work / t if work else t for t in theirs)
+    digits = 2 if values[-1] < 10 else 1
+    text = f"{median(values):.{digits}f} ({values[0]:.{digits}f} to {values[-1]:.{digits}f})"
+    if with_ratio:
+        text += f", **{ratio(theirs, ours):.2f} ×**"
+    return text
+
+
+def ratio(theirs, ours):
+    """How many times as long they took, turn by turn."""
+    return median(t / o for t, o in zip(theirs, ours))
+
+
+def explain(limits, seconds, params):
+    """How to read the table, what the machine allows, and how much of it plainGPT takes."""
+    arrays = checkpoint.flatten(params).items()
+    n_bytes = sum(array.nbytes for name, array in arrays if array.ndim == 2 and name != "wpe")
+    bandwidth, operations = (median(values) for values in zip(*limits))
+    forty, two_hundred = (
+        median(n_bytes * n / t / limit for t, (limit, _) in zip(seconds[column][OURS], limits))
+        for column, n in ((FORTY, 40), (LONG, 200))
+    )
+    pace = bandwidth / n_bytes
+    floor = 2 * 1000 * (n_bytes - params["wte"].nbytes) / 4 / operations
+    first, eight = median(seconds[FIRST][OURS]), ratio(seconds[FORTY][OURS], seconds[EIGHT][OURS])
+    lines = [
+        "**×** is how many times as fast plainGPT is, the median over the turns; in brackets, the least and",
+        "the most. *same ids*: as plainGPT's.",
+        "",
+        f"One row times a matrix of 1.3 GB reads {bandwidth / 1e9:.1f} GB/s.",
+        f"A token reads {n_bytes / 1e6:.0f} MB of matrices: {pace:.1f} tokens/s at that pace; plainGPT",
+        f"reaches {forty:.0%} over 40 tokens, the prompt included, and {two_hundred:.0%} over 200.",
+        f"A large product runs at {operations / 1e9:.0f} GFLOPS, so the matrices take at least {floor:.2f} s",
+        f"of the {first:.2f} s to the first token after 1,000.",
+        f"Eight at once run at {8 * eight:.2f} × the rate of one.",
+    ]
+    missing = [name for name in RIVALS if name not in INSTALLED]
+    return lines + ([f"Not installed, and left out: {', '.join(missing)}."] if missing else [])
+
+
+def cost_of_lookup(folder, n_turns=11):
+    """What looking up takes where there is nothing to find: a text that is drawn, after 500 random ids."""
+    _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    seconds = {gpt2.stream: [], speculative.stream: []}
+    for seed in range(n_turns):
+        for stream in seconds if seed % 2 else reversed(seconds):
+            rng = np.random.default_rng(seed)
+
+            def pick(logits, rng=rng):
+                return np.argmax(logits + rng.gumbel(size=logits.shape))
+
+            ids = rng.integers(0, hparams["n_vocab"], 500).tolist()
+            drawn = stream(ids, params, hparams["n_head"], 41, pick)
+            next(drawn)  # the prompt has been read
+            began = time.perf_counter()
+            assert len(list(drawn)) == 40
+            seconds[stream].append(time.perf_counter() - began)
+    cost = ratio(seconds[speculative.stream], seconds[gpt2.stream])
+    return f"A text that never repeats itself takes {cost:.3f} × as long with lookup as without."
+
+
+# ---- by size and position ----------------------------------------------------------------------------------
+
+
+def grow(folder, sizes):
+    """plainGPT at each size: the command, and milliseconds a token by how many came before."""
+    positions = (10, 100, 500, 1000)
+    at = ", ".join(f"{position:,}" for position in positions)
+    columns = ["shape", "weights, MB", "40 tokens, s", "peak, MB", "peak ÷ weights"]
+    columns += ["start to first token, s", f"ms a token at position {at}"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for size in sizes:
+        path = folder / size
+        weights.write_openai(path, size)
+        n_bytes = (path / "model.ckpt.data-00000-of-00001").stat().st_size
+        command = [sys.executable, "gpt2.py", PROMPT, "--model_size", str(path), "--n_tokens_to_generate"]
+        run([*command, "1"])  # now the file is in memory
+        first = median(run([*command, "1"])[0] for _ in range(3))
+        walls, peaks = zip(*(run([*command, "40"]) for _ in range(3)))
+        steps = ", ".join(f"{milliseconds:.1f}" for milliseconds in step_times(path, positions))
+        cells = [size, f"{n_bytes / 1e6:,.0f}", f"{median(walls):.1f}", f"{max(peaks):,.0f}"]
+        cells += [f"{max(peaks) * 1e6 / n_bytes:.2f}", f"{first:.2f}", steps]
+        lines.append(f"| {' | '.join(cells)} |")
+        if size != "124M":
+            shutil.rmtree(path)
+    return lines
+
+
+def step_times(path, positions):
+    """Median milliseconds of one token with so many others in the cache."""
+    _, hparams, params = utils.load_encoder_hparams_and_params(str(path), "models")
+    n_head = hparams["n_head"]
+    kv_cache = gpt2.new_kv_cache(params, n_head, hparams["n_ctx"])
+    kv_cache[...] = 0.1  # zeros that were never written take no memory, and no time to read
+
+    def step(position):
+        hidden = gpt2.prefill([0], params, n_head, kv_cache, n_past=position)
+        gpt2.next_logits(hidden[-1], params)
+
+    return [1e3 * median_seconds(partial(step, position), n=9) for position in positions]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="how often each rival has its turn (5)")
+    parser.add_argument("--sizes", nargs="*", default=list(weights.SHAPES), choices=list(weights.SHAPES))
+    arguments = parser.parse_args()
+    if not hasattr(os, "wait4"):
+        parser.error("it measures memory by what only Linux and macOS tell")
+    main(arguments.rounds, arguments.sizes)

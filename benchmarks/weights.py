@@ -1,0 +1,107 @@
+"""Random weights in the shapes of OpenAI's models, and the same weights in the form that each peer reads."""
+
+import itertools
+import json
+import re
+import shutil
+
+import numpy as np
+
+import checkpoint
+from encoder import bytes_to_unicode, vocabulary
+from tests.helpers import in_openai_layout, write_model
+
+SHAPES = {  # n_layer, n_head, n_embd (Radford et al. 2019, table 2)
+    "124M": (12, 12, 768),
+    "355M": (24, 16, 1024),
+    "774M": (36, 20, 1280),
+    "1558M": (48, 25, 1600),
+}
+
+
+def write_openai(folder, size):
+    """A folder for `python gpt2.py --model_size FOLDER`, unless it is there. Tokens are pairs of bytes."""
+    if (folder / "model.ckpt.index").exists():
+        return
+    symbols = bytes_to_unicode().values()
+    merges = list(itertools.islice(itertools.product(symbols, repeat=2), 50_000))
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+    (folder / "vocab.bpe").write_bytes(("\n".join(lines) + "\n").encode())
+    (folder / "encoder.json").write_text(json.dumps(vocabulary(merges)))
+    n_layer, n_head, n_embd = SHAPES[size]
+    hparams = dict(n_vocab=50257, n_ctx=1024, n_embd=n_embd, n_head=n_head, n_layer=n_layer)
+    params = checkpoint.random_params(hparams, np.random.default_rng(0))
+    write_model(folder, in_openai_layout(checkpoint.flatten(params)), hparams, vocabulary=folder)
+
+
+def write_huggingface(folder, hparams, params):
+    """The same for transformers: names only, the matrices are kept as they are."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(exist_ok=True)
+    config = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": hparams["n_vocab"],
+        "n_positions": hparams["n_ctx"],
+        "n_embd": hparams["n_embd"],
+        "n_head": hparams["n_head"],
+        "n_layer": hparams["n_layer"],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(folder.parent / "encoder.json", folder / "vocab.json")
+    shutil.copy(folder.parent / "vocab.bpe", folder / "merges.txt")
+    tensors = {}
+    for name, array in checkpoint.flatten(params).items():
+        name = re.sub(r"^h(\d+)/", r"h.\1/", name)
+        name = re.sub("/[gw]$", "/weight", re.sub("/b$", "/bias", name)).replace("/", ".")
+        name = f"{name}.weight" if name in ("wte", "wpe") else name
+        tensors[f"transformer.{name}"] = np.ascontiguousarray(array)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_ctranslate2(folder):
+    """The same for CTranslate2, by its own converter of the Hugging Face folder; quantised when loaded."""
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(folder.parent / "huggingface")).convert(str(folder))
+
+
+def write_gguf(path, hparams, params, quantization):
+    """The same for llama.cpp: matrices transposed, as ggml keeps them, and quantised but for the norms."""
+    import gguf
+
+    names = {"ln_1": "attn_norm", "attn/c_attn": "attn_qkv", "attn/c_proj": "attn_output"}
+    names |= {"ln_2": "ffn_norm", "mlp/c_fc": "ffn_up", "mlp/c_proj": "ffn_down"}
+    whole = {"wte": "token_embd.weight", "wpe": "position_embd.weight"}
+    whole |= {"ln_f/g": "output_norm.weight", "ln_f/b": "output_norm.bias"}
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_context_length(hparams["n_ctx"])
+    writer.add_embedding_length(hparams["n_embd"])
+    writer.add_feed_forward_length(4 * hparams["n_embd"])
+    writer.add_block_count(hparams["n_layer"])
+    writer.add_head_count(hparams["n_head"])
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(list(json.loads((path.parent / "encoder.json").read_text())))
+    writer.add_token_merges((path.parent / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:-1])
+    writer.add_eos_token_id(hparams["n_vocab"] - 1)
+    for name, array in checkpoint.flatten(params).items():
+        if name in whole:
+            tensor = whole[name]
+        else:
+            layer, part, leaf = re.fullmatch(r"h(\d+)/(.*)/(.)", name).groups()
+            tensor = f"blk.{layer}.{names[part]}.{'bias' if leaf == 'b' else 'weight'}"
+        if name.endswith("/w"):
+            array = np.ascontiguousarray(array.T)
+        if array.ndim == 2 and name != "wpe":
+            kind = gguf.GGMLQuantizationType[quantization]
+            writer.add_tensor(tensor, gguf.quants.quantize(array, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor, np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

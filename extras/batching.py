@@ -1,0 +1,54 @@
+"""Many texts at once: one reading of the weights, which is what a token costs, serves a token of every text.
+
+All texts begin at position 0 and go forward side by side, so there is no padding and no further mask: where a
+text is still inside its prompt, it takes its own next id; where not, one from its logits. Text i gets the ids
+of its single run.
+"""
+
+import numpy as np
+
+import gpt2
+
+
+def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_batch][n_seq] -> (i, id) ...
+    """Yield (i, new id) as they come, n_tokens_to_generate for each prompt i. picks: one each, or greedy.
+
+    What all prompts have in common at the beginning is read once: [prompt] * 8 is eight samples.
+    Raises as `gpt2.stream`, and ValueError where the numbers of prompts and picks differ.
+    """
+    for prompt in prompts:
+        gpt2.check_inputs(prompt, n_tokens_to_generate, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
+    picks = [np.argmax] * len(prompts) if picks is None else picks
+    if len(picks) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts and {len(picks)} picks: give one for each prompt, or none")
+    if len(prompts) == 0:
+        return
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # the longest first, for it ends last
+    texts = [[int(token) for token in prompts[i]] for i in order]
+    n_whole = [len(text) + int(n_tokens_to_generate) for text in texts]
+    kv_cache = gpt2.new_kv_cache(params, n_head, max(n_whole), n_batch=len(texts))
+
+    n_past = 0  # what all have in common, less the shortest's last id: its next hangs on that
+    while n_past < len(texts[-1]) - 1 and len({text[n_past] for text in texts}) == 1:
+        n_past += 1
+    if n_past:
+        gpt2.prefill(texts[0][:n_past], params, n_head, kv_cache[:, :, 0])
+        kv_cache[:, :, 1:, :, :n_past] = kv_cache[:, :, :1, :, :n_past]
+
+    while n_going := sum(len(text) < whole for text, whole in zip(texts, n_whole)):
+        n_known = min(len(text) for text in texts[:n_going])
+        new = [text[n_past:n_known] for text in texts[:n_going]]
+        hidden = gpt2.prefill(new, params, n_head, kv_cache[:, :, :n_going], n_past)
+        n_past = n_known
+        at_end = [k for k in range(n_going) if len(texts[k]) == n_past]
+        for k, logits in zip(at_end, gpt2.next_logits(hidden[at_end, -1], params)):
+            texts[k].append(int(picks[order[k]](logits)))
+            yield order[k], texts[k][-1]
+
+
+def generate(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_batch][n_seq] -> [n_batch][n]
+    """The new ids of every prompt, in the order of the prompts; see `stream`."""
+    new_ids = [[] for _ in prompts]
+    for i, new_id in stream(prompts, params, n_head, n_tokens_to_generate, picks):
+        new_ids[i].append(new_id)
+    return new_ids

@@ -1,0 +1,96 @@
+import os
+import sys
+
+import numpy as np
+import pytest
+from helpers import assert_same_logits
+
+import gpt2
+import utils
+from benchmarks import run, weights
+
+measuring = pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory is measured on Linux and macOS only")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A model under the name of 124M, with its vocabulary but of few layers and columns."""
+    monkeypatch.setitem(weights.SHAPES, "124M", (2, 2, 16))
+    weights.write_openai(tmp_path, "124M")
+    return tmp_path
+
+
+def test_the_weights_are_a_model_whose_prompt_has_ten_tokens(folder):
+    encoder, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    assert len(encoder.encode(run.PROMPT)) == 10 and params["wte"].shape == (50257, 16)
+
+
+@measuring
+def test_a_process_is_measured_alone():
+    held = np.ones(50_000_000)  # 400 MB here are not counted there
+    seconds, megabytes = run.run([sys.executable, "-c", "import time; time.sleep(0.3)"])
+    assert 0.3 < seconds < 10 and 2 < megabytes < 100 < held.nbytes / 1e6
+
+
+@measuring
+def test_a_process_that_fails_is_told_with_what_it_said():
+    with pytest.raises(RuntimeError, match="failed:\n.*no such thing"):
+        run.run([sys.executable, "-c", "import sys; sys.exit('no such thing')"])
+
+
+def test_medians_ratios_and_spread():
+    assert run.cell([4.0, 2.0, 5.0], [2.0, 2.0, 1.0], 40, True) == "10.0 (8.0 to 20.0), **2.00 ×**"
+    assert run.cell([4.0, 2.0, 5.0], [2.0, 2.0, 1.0], None, False) == "4.00 (2.00 to 5.00)"
+    assert run.cell([], [1.0], 40, True) == ""
+
+
+def test_only_what_stands_between_the_marks_is_replaced():
+    readme = "before\n<!-- the last run -->\nold\n<!-- end of the last run -->\nafter\n"
+    assert run.put_into(readme, "new") == readme.replace("old", "new")
+    assert run.put_into(run.put_into(readme, "new"), "old") == readme
+
+
+def test_who_takes_part_in_what():
+    assert [column for column in run.TASKS if run.takes_part(run.SLOW, column, 0)] == [run.FORTY]
+    assert not any(run.takes_part(run.SLOW, column, 2) for column in run.TASKS)
+    assert [name for name in run.RIVALS if not run.takes_part(name, run.EIGHT, 0)] == [
+        "plainGPT --lookup", "llama.cpp F32", "llama.cpp Q8_0", "picoGPT's loop"
+    ]  # fmt: skip
+
+
+def test_a_shape_is_measured_and_leaves_no_files(tmp_path, monkeypatch):
+    monkeypatch.setitem(weights.SHAPES, "355M", (2, 2, 16))
+    header, _, row = run.grow(tmp_path, ["355M"])
+    assert "ms a token at position 10, 100, 500, 1,000" in header
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[0] == "355M" and len(cells[-1].split(",")) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parity
+def test_transformers_gets_the_same_weights(folder):
+    torch = pytest.importorskip("torch", reason="tests/requirements-parity.txt is not installed")
+    from transformers import GPT2LMHeadModel
+
+    _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    weights.write_huggingface(folder / "huggingface", hparams, params)
+    model = GPT2LMHeadModel.from_pretrained(folder / "huggingface").eval()
+    ids = np.random.default_rng(0).integers(0, 50257, 30)
+    with torch.no_grad():
+        theirs = model(torch.tensor(ids[None])).logits[0].numpy()
+    assert_same_logits(gpt2.gpt2(ids, **params, n_head=hparams["n_head"]), theirs)
+
+
+@pytest.mark.parity
+def test_the_table_has_a_row_for_everybody_who_is_there_and_names_the_others(folder, monkeypatch):
+    monkeypatch.setattr(run, "measure_limits", lambda: (25e9, 200e9))
+    there = [name for name in run.INSTALLED if "llama" not in name and "CTranslate2" not in name]
+    monkeypatch.setattr(run, "INSTALLED", there)
+    lines = run.compare(folder, 1)
+    rows = {cells[1].strip(): cells[2:-1] for cells in (line.split("|") for line in lines if line[:1] == "|")}
+    assert lines[-1].startswith("Not installed, and left out: ") and "llama.cpp Q8_0" in lines[-1]
+    for name in ("plainGPT", "plainGPT --lookup", "transformers float32", "picoGPT's loop"):
+        *times, peak, same = (cell.strip() for cell in rows[name])
+        assert "tokens/s" not in times[0] and float(times[0].split()[0]) > 0
+        assert 20 < float(peak.replace(",", "")) < 2000 and (same == "all" or float(same[:-1]) > 95)
+    assert "×" in rows["transformers float32"][0] and "×" not in rows["plainGPT"][0]
