@@ -73,7 +73,7 @@ def queries_keys_values(x, c_attn, n_head):  # [n_seq, n_embd] -> three of [n_he
 
 def attention_weights(q, k, mask):  # [n_q, d_head], [n_k, d_head], [n_q, n_k] -> [n_q, n_k]
     """softmax(q kᵀ / √d_head + mask): how much each query looks at each key (Vaswani et al. 2017, 3.2.1)."""
-    q = q / q.shape[-1] ** 0.5  # here rather than on the product, which is larger
+    q = q / q.shape[-1] ** 0.5  # here rather than on the product: the same, and less to divide
     return softmax(q @ np.swapaxes(k, -1, -2) + mask)
 
 
@@ -140,8 +140,8 @@ def check_inputs(inputs, n_tokens_to_generate, n_vocab, n_ctx):
             raise ValueError(f"{i!r} is not an id of this model: its ids run from 0 to {n_vocab - 1}")
 
 
-# Linux takes back the memory of a large array that is freed, and the next one costs fresh, cleared pages: a
-# quarter of a long prompt's time. Once one of 16 MB has been freed, it leaves smaller ones (man mallopt).
+# Linux's malloc gives back the memory of a freed large array, and the next one costs fresh, cleared pages: a
+# quarter of a long prompt's time. Once one of 16 MB has been freed, it keeps smaller ones (man mallopt).
 np.empty(2**24, dtype=np.uint8)
 
 
@@ -155,7 +155,7 @@ def prefill(inputs, params, n_head, kv_cache, n_past=0, n_chunk=128):  # [n_seq]
 
 
 def next_logits(hidden, params):  # [n_embd] -> [n_vocab]
-    """hidden wteᵀ: scores of what comes next. Raises FloatingPointError where they are NaN or infinite."""
+    """hidden wteᵀ: scores of what comes next. Raises FloatingPointError for NaN or infinite ones."""
     logits = hidden @ params["wte"].T
     if not np.isfinite(np.max(logits)):  # NaN counts as the largest
         raise FloatingPointError("the logits are not finite numbers: the weights are damaged")

@@ -1,4 +1,4 @@
-"""Those who are compared: each loads the same weights and continues ids greedily.
+"""The programs compared: each loads the same weights and continues ids greedily.
 
 `python -m benchmarks.rivals NAME FOLDER` answers requests, a line of JSON each, until its input ends.
 """
@@ -59,7 +59,6 @@ def picogpt_loop(folder):
         ids = list(ids)
         for _ in range(n):
             logits = gpt2.gpt2(ids, **params, n_head=hparams["n_head"])
-            assert logits.dtype == np.float64
             ids.append(int(np.argmax(logits[-1])))
         return ids[-n:]
 

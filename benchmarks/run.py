@@ -32,7 +32,7 @@ from extras import speculative
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "models" / "benchmark"
-OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns, at what it does fastest
+OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns, and only in short tasks
 FORTY, LONG, LOOP, FIRST, EIGHT = TASKS = {  # column: texts, tokens of a prompt, new tokens
     "40 after 10, tokens/s": (1, 10, 40),
     "200 after 10, tokens/s": (1, 10, 200),
@@ -41,6 +41,7 @@ FORTY, LONG, LOOP, FIRST, EIGHT = TASKS = {  # column: texts, tokens of a prompt
     "eight × 40, tokens/s": (8, 10, 40),
 }
 WHOLE = "whole process, 40 tokens, s"
+PAUSE = 0.5  # seconds before each turn: threads of the one before may still wait for work, and take time
 PROMPT = "The little fox"  # ten tokens of the benchmark's vocabulary
 
 
@@ -60,7 +61,7 @@ def put_into(readme, text):
 
 
 def describe_machine():
-    """What the numbers hang on: processor, threads, versions, and the kernels that NumPy's BLAS chose."""
+    """What the numbers depend on: processor, threads, versions, and the kernels that NumPy's BLAS chose."""
     models = re.findall("model name\\s*: (.*)", read("/proc/cpuinfo")) or [platform.processor()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = [f"Python {platform.python_version()}"]
@@ -101,6 +102,7 @@ def compare(folder, rounds):
     limits, workers = [], {name: start(name, folder) for name in INSTALLED}
     ours = {}
     for turn in range(rounds):
+        time.sleep(PAUSE)
         limits.append(measure_limits())
         for column, (n_texts, n_seq, n_new) in TASKS.items():
             prompts = rng.integers(0, hparams["n_vocab"] - 1, (n_texts, n_seq)).tolist()
@@ -150,15 +152,15 @@ def start(name, folder):
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
     worker = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
     worker.errors = errors
-    for n_texts, n_seq, _ in TASKS.values() if name != SLOW else []:
-        if n_texts == 1 or takes_part(name, EIGHT, 0):
+    for column, (n_texts, n_seq, _) in TASKS.items():
+        if takes_part(name, column, 0):
             ask(worker, [[0] * n_seq] * n_texts, 2)
     return worker
 
 
 def ask(worker, prompts, n):
     """The answer of a rival: {"ids": [n_texts][n], "seconds": s}."""
-    time.sleep(0.2)  # threads of the one before it may still wait for work, and take time
+    time.sleep(PAUSE)
     print(json.dumps({"prompts": prompts, "n": n}), file=worker.stdin, flush=True)
     line = worker.stdout.readline()
     if not line:
@@ -178,6 +180,7 @@ def whole_process(name, folder, ids):
 def run(command, text=""):
     """Run a command to its end with text as its input: its seconds and its largest memory in MB."""
     command = [sys.executable, "-m", "benchmarks.process", *command]
+    time.sleep(PAUSE)
     done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -262,21 +265,19 @@ def explain(limits, seconds, params):
 
 
 def cost_of_lookup(folder, n_turns=11):
-    """What looking up takes where there is nothing to find: a text that is drawn, after 500 random ids."""
+    """What looking up takes where there is nothing to find: a text in which no id comes twice."""
     _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
     seconds = {gpt2.stream: [], speculative.stream: []}
     for seed in range(n_turns):
         for stream in seconds if seed % 2 else reversed(seconds):
-            rng = np.random.default_rng(seed)
-
-            def pick(logits, rng=rng):
-                return np.argmax(logits + rng.gumbel(size=logits.shape))
-
-            ids = rng.integers(0, hparams["n_vocab"], 500).tolist()
-            drawn = stream(ids, params, hparams["n_head"], 41, pick)
-            next(drawn)  # the prompt has been read
+            ids = np.random.default_rng(seed).permutation(hparams["n_vocab"] - 1).tolist()
+            following = iter(ids[500:])
+            new_ids = stream(
+                ids[:500], params, hparams["n_head"], 41, lambda logits, ids=following: next(ids)
+            )
+            next(new_ids)  # the prompt has been read
             began = time.perf_counter()
-            assert len(list(drawn)) == 40
+            list(new_ids)
             seconds[stream].append(time.perf_counter() - began)
     cost = ratio(seconds[speculative.stream], seconds[gpt2.stream])
     return f"A text that never repeats itself takes {cost:.3f} × as long with lookup as without."
@@ -286,7 +287,7 @@ def cost_of_lookup(folder, n_turns=11):
 
 
 def grow(folder, sizes):
-    """plainGPT at each size: the command, and milliseconds a token by how many came before."""
+    """plainGPT at each size: the command, and milliseconds a token by the number of tokens before it."""
     positions = (10, 100, 500, 1000)
     at = ", ".join(f"{position:,}" for position in positions)
     columns = ["shape", "weights, MB", "40 tokens, s", "peak, MB", "peak ÷ weights"]

@@ -2,7 +2,7 @@
 
 All texts begin at position 0 and go forward side by side, so there is no padding and no further mask: where a
 text is still inside its prompt, it takes its own next id; where not, one from its logits. Text i gets the ids
-of its single run.
+of its single run, but for ties within rounding.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import gpt2
 
 
 def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_batch][n_seq] -> (i, id) ...
-    """Yield (i, new id) as they come, n_tokens_to_generate for each prompt i. picks: one each, or greedy.
+    """Yield (i, new id) as they come, n_tokens_to_generate for prompt i. picks: one for each; None is greedy.
 
     What all prompts have in common at the beginning is read once: [prompt] * 8 is eight samples.
     Raises as `gpt2.stream`, and ValueError where the numbers of prompts and picks differ.
@@ -21,14 +21,14 @@ def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_bat
     picks = [np.argmax] * len(prompts) if picks is None else picks
     if len(picks) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts and {len(picks)} picks: give one for each prompt, or none")
-    if len(prompts) == 0:
+    if len(prompts) == 0 or n_tokens_to_generate == 0:
         return
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # the longest first, for it ends last
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: it ends last
     texts = [[int(token) for token in prompts[i]] for i in order]
     n_whole = [len(text) + int(n_tokens_to_generate) for text in texts]
     kv_cache = gpt2.new_kv_cache(params, n_head, max(n_whole), n_batch=len(texts))
 
-    n_past = 0  # what all have in common, less the shortest's last id: its next hangs on that
+    n_past = 0  # the common beginning, but not the shortest's last id: its logits are needed
     while n_past < len(texts[-1]) - 1 and len({text[n_past] for text in texts}) == 1:
         n_past += 1
     if n_past:

@@ -1,10 +1,11 @@
 """Speculative decoding: guess the next few ids cheaply, check them in one pass, keep those that are right.
 
-A token costs one reading of all weights, half a gigabyte for 124M; several tokens read together cost little
-more. A pass over the last id and n guesses gives n + 1 rows of logits, and row i is what the plain loop would
-see, as long as the guesses before it are right. `pick` chooses from row after row, as in the plain loop; a
-wrong guess ends the pass. So the ids are those of `gpt2.stream`, whatever `pick` is; guesses only decide how
-many of them a pass brings. What wrong guesses left in the cache lies past n_past, and is overwritten.
+A token costs one reading of all weights, half a gigabyte for 124M; ten read together cost far less than ten
+readings. A pass over the last id and n guesses gives n + 1 rows of logits, and row i is what the plain loop
+would see, as long as the guesses before it are right. `pick` chooses from row after row, as in that loop; a
+wrong guess ends the pass. So the ids are those of `gpt2.stream` with the same `pick`, but for ties within
+rounding; guesses only decide how many of them a pass brings. What wrong guesses left in the cache lies past
+n_past, and is overwritten.
 
 (Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via Speculative Decoding")
 """
@@ -15,10 +16,10 @@ import gpt2
 
 
 def lookup(ids, n, n_gram=5, n_most=64):  # [n_seq] -> at most n ids
-    """Guess that what followed the last n_gram ids when they stood in the text before follows again.
+    """Guess that the last n_gram ids are followed by what followed them when they last occurred.
 
-    The more ids are alike, the longer the guess: twice as many, at most n_most. One that reaches the end of
-    the text goes on from its own beginning, as a text in a loop does. (Saxena 2023, "Prompt Lookup Decoding")
+    The longer the match, the longer the guess: twice the match, at most n_most. A guess that reaches the end
+    of the text starts over, as a text in a loop does. (Saxena 2023, "Prompt Lookup Decoding")
     """
     last = ids[-n_gram:]
     for end in range(len(ids) - 1, n_gram - 1, -1):  # the latest first
@@ -61,7 +62,9 @@ def draft_model(params, n_head, pick=np.argmax, n_most=4):  # -> guess
     def guess(ids, n):
         ids, n_wanted = list(ids), min(n, n_most, kv_cache.shape[-2] - len(ids))
         for _ in range(n_wanted):
-            n_past = 0  # how much of the cache still holds: up to where this text is another, or its last id
+            n_past = (
+                0  # how much of the cache is still valid: up to where the texts part, and never the last id
+            )
             while n_past < min(len(cached_ids), len(ids) - 1) and cached_ids[n_past] == ids[n_past]:
                 n_past += 1
             hidden = gpt2.prefill(ids[n_past:], params, n_head, kv_cache, n_past)
@@ -77,7 +80,7 @@ def draft_sampler(params, n_head, probabilities, rng, n_most=4):  # -> guess, pi
 
     probabilities: logits [n_vocab], ids so far -> [n_vocab], for both models. A guess drawn with probability
     q, where the larger model has p, is kept with probability min(1, p / q); in place of a refused one, an id
-    is drawn from what p has more than q (Leviathan et al. 2023, algorithm 1). A pair serves one text.
+    is drawn from the part of p that exceeds q (Leviathan et al. 2023, algorithm 1). Use a pair for one text.
     """
     ids, drawn = [], []  # the text so far; (guess, its q) still to be judged
 

@@ -2,11 +2,9 @@
 
 import os
 
-import numpy as np
 import pytest
-from helpers import ROOT, SMALL, differences
+from helpers import ROOT, SMALL, differences, lively_params
 
-import checkpoint
 import utils
 
 os.environ["NO_PROXY"] = "127.0.0.1"  # the tests' own servers are asked directly
@@ -21,11 +19,7 @@ def tiny():
 @pytest.fixture
 def params():
     """A small model in which every number is random, so that no term of the sum can be lost unnoticed."""
-    rng = np.random.default_rng(0)
-    table = checkpoint.shapes(SMALL)
-    return checkpoint.nest(
-        {name: rng.normal(0, 0.5, shape).astype("float32") for name, shape in table.items()}
-    )
+    return lively_params(SMALL, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,13 @@ def passes(monkeypatch):
 # ---- models ------------------------------------------------------------------------------------------------
 
 
+def lively_params(hparams, seed, std=0.5):
+    """A model in which every number is random and counts: its next id depends on all before it."""
+    rng = np.random.default_rng(seed)
+    table = checkpoint.shapes(hparams)
+    return checkpoint.nest({name: rng.normal(0, std, s).astype(np.float32) for name, s in table.items()})
+
+
 def in_openai_layout(arrays):  # {"wte": array, ...} -> {"model/wte": array, ...}
     """Names and shapes as OpenAI saved them: under model/, matrices as convolutions of width one."""
     return {f"model/{name}": array[None] if name.endswith("/w") else array for name, array in arrays.items()}

@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_ids, passes
+from helpers import SMALL, assert_same_ids, lively_params, passes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import checkpoint
 import gpt2
 from extras import batching
 
 N_HEAD, N_VOCAB, N_CTX = SMALL["n_head"], SMALL["n_vocab"], SMALL["n_ctx"]
-MODEL = checkpoint.random_params(SMALL, np.random.default_rng(0))
+MODEL = lively_params(SMALL, seed=1)
 
 
 def alone(prompts, params, n, picks=None):

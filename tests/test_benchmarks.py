@@ -91,6 +91,6 @@ def test_the_table_has_a_row_for_everybody_who_is_there_and_names_the_others(fol
     assert lines[-1].startswith("Not installed, and left out: ") and "llama.cpp Q8_0" in lines[-1]
     for name in ("plainGPT", "plainGPT --lookup", "transformers float32", "picoGPT's loop"):
         *times, peak, same = (cell.strip() for cell in rows[name])
-        assert "tokens/s" not in times[0] and float(times[0].split()[0]) > 0
+        assert float(times[0].split()[0]) > 0
         assert 20 < float(peak.replace(",", "")) < 2000 and (same == "all" or float(same[:-1]) > 95)
     assert "×" in rows["transformers float32"][0] and "×" not in rows["plainGPT"][0]

@@ -2,11 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_ids, passes
+from helpers import SMALL, assert_same_ids, lively_params, passes
 from hypothesis import given
 from hypothesis import strategies as st
 
-import checkpoint
 import gpt2
 from extras import speculative
 
@@ -16,7 +15,7 @@ PROMPT = [3, 1, 4, 1, 5]
 
 def another(seed=1, **hparams):
     """Another model of the same vocabulary."""
-    return checkpoint.random_params({**SMALL, **hparams}, np.random.default_rng(seed))
+    return lively_params({**SMALL, **hparams}, seed)
 
 
 def right(params, n_most=4):
@@ -205,14 +204,8 @@ def test_a_good_draft_saves_passes(params, monkeypatch):
 FEW = {"n_vocab": 4, "n_ctx": 8, "n_embd": 8, "n_head": 2, "n_layer": 1}
 
 
-def few(seed):
-    rng = np.random.default_rng(seed)
-    table = checkpoint.shapes(FEW)
-    return checkpoint.nest({name: rng.normal(0, 0.7, s).astype(np.float32) for name, s in table.items()})
-
-
 def warm(logits, ids):
-    """Probabilities that hang on the text so far, too: what was said twice is said less."""
+    """Probabilities that also depend on the text so far: what was said twice becomes less likely."""
     return gpt2.softmax(logits - np.float32(0.3) * np.bincount(ids, minlength=len(logits)).astype(np.float32))
 
 
@@ -232,7 +225,7 @@ def chi_square(draw, large, n_draws):
 
 
 def test_what_a_draft_draws_and_the_model_accepts_has_the_models_distribution():
-    large, small, rng = few(1), few(2), np.random.default_rng(3)
+    large, small, rng = lively_params(FEW, 1), lively_params(FEW, 2), np.random.default_rng(3)
 
     def plainly():
         ids = [0]
