@@ -109,7 +109,6 @@ def draft_sampler(params, n_head, probabilities, rng, n_most=4):  # -> guess, pi
             if rng.random() < p[guessed] / q[guessed]:
                 ids.append(guessed)
                 return guessed
-            drawn.clear()
             p = np.maximum(p - q, 0)
         ids.append(draw(p))
         return ids[-1]
