@@ -100,7 +100,6 @@ def compare(folder, rounds):
     seconds = {column: {name: [] for name in INSTALLED} for column in [*TASKS, WHOLE]}
     peaks, same = {name: [] for name in INSTALLED}, {name: [] for name in INSTALLED}
     limits, workers = [], {name: start(name, folder) for name in INSTALLED}
-    ours = {}
     for turn in range(rounds):
         time.sleep(PAUSE)
         limits.append(measure_limits())
@@ -111,8 +110,9 @@ def compare(folder, rounds):
             for name in INSTALLED:
                 if takes_part(name, column, turn):
                     answer = ask(workers[name], prompts, n_new)
-                    ours[column] = answer["ids"] if name == OURS else ours[column]
-                    same[name] += np.equal(answer["ids"], ours[column]).ravel().tolist()
+                    if name == OURS:  # the first of each turn
+                        ours = answer["ids"]
+                    same[name] += np.equal(answer["ids"], ours).ravel().tolist()
                     seconds[column][name].append(answer["seconds"])
         for name in INSTALLED:
             if takes_part(name, WHOLE, turn):

@@ -61,14 +61,12 @@ def draft_model(params, n_head, pick=np.argmax, n_most=4):  # -> guess
 
     def guess(ids, n):
         ids, n_wanted = list(ids), min(n, n_most, kv_cache.shape[-2] - len(ids))
+        n_past = 0  # the cache is valid up to where the texts part; the last id is read for its logits
+        while n_past < min(len(cached_ids), len(ids) - 1) and cached_ids[n_past] == ids[n_past]:
+            n_past += 1
         for _ in range(n_wanted):
-            n_past = (
-                0  # how much of the cache is still valid: up to where the texts part, and never the last id
-            )
-            while n_past < min(len(cached_ids), len(ids) - 1) and cached_ids[n_past] == ids[n_past]:
-                n_past += 1
             hidden = gpt2.prefill(ids[n_past:], params, n_head, kv_cache, n_past)
-            cached_ids[:] = ids
+            cached_ids[:], n_past = ids, len(ids)
             ids.append(int(pick(gpt2.next_logits(hidden[-1], params))))
         return ids[-n_wanted:] if n_wanted > 0 else []
 

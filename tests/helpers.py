@@ -43,6 +43,12 @@ def assert_same_ids(ours, theirs, next_logits):
             return
 
 
+def sampler(seed):
+    """A pick that draws, with a seed of its own."""
+    rng = np.random.default_rng(seed)
+    return lambda logits: rng.choice(len(logits), p=gpt2.softmax(logits.astype(float) / 2))
+
+
 def passes(monkeypatch):
     """The shape of the ids of each pass through the model, as they come."""
     shapes, transformer = [], gpt2.transformer

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_ids, lively_params, passes
+from helpers import SMALL, assert_same_ids, lively_params, passes, sampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +14,6 @@ MODEL = lively_params(SMALL, seed=1)
 def alone(prompts, params, n, picks=None):
     picks = picks or [np.argmax] * len(prompts)
     return [gpt2.generate(prompt, params, N_HEAD, n, pick) for prompt, pick in zip(prompts, picks)]
-
-
-def sampler(seed):
-    rng = np.random.default_rng(seed)
-    return lambda logits: rng.choice(N_VOCAB, p=gpt2.softmax(logits.astype(float) / 2))
 
 
 @pytest.mark.parametrize("n", [0, 1, 12])

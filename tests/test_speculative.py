@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_ids, lively_params, passes
+from helpers import SMALL, assert_same_ids, lively_params, passes, sampler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,13 +83,9 @@ def test_a_long_prompt_is_read_in_chunks_and_guesses_may_lie_across_two(tiny, mo
 
 
 def test_what_is_sampled_with_one_seed_is_the_same_with_and_without_guesses(params):
-    def sampler():
-        rng = np.random.default_rng(7)
-        return lambda logits: rng.choice(N_VOCAB, p=gpt2.softmax(logits.astype(float) / 2))
-
-    wanted = gpt2.generate(PROMPT, params, N_HEAD, 27, sampler())
+    wanted = gpt2.generate(PROMPT, params, N_HEAD, 27, sampler(7))
     for guess in (speculative.lookup, right(params), half_right(params)):
-        assert list(speculative.stream(PROMPT, params, N_HEAD, 27, sampler(), guess)) == wanted
+        assert list(speculative.stream(PROMPT, params, N_HEAD, 27, sampler(7), guess)) == wanted
     assert len(set(wanted)) > 5
 
 
