@@ -27,10 +27,34 @@ class ModelError(ValueError):
 
 # ---- what a GPT-2 holds ------------------------------------------------------------------------------------
 
+PRESETS = {  # hparams of models by name: the one included here, and OpenAI's (Radford et al. 2019, table 2)
+    "tiny": {"n_vocab": 4000, "n_ctx": 256, "n_embd": 192, "n_head": 6, "n_layer": 6},
+    "124M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12},
+    "355M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1024, "n_head": 16, "n_layer": 24},
+    "774M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1280, "n_head": 20, "n_layer": 36},
+    "1558M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1600, "n_head": 25, "n_layer": 48},
+}
+LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
+
+
+def check_hparams(hparams):
+    """Raise ValueError unless these are the sizes of a GPT-2; n_inner, ffn's width, may be among them."""
+    if not isinstance(hparams, dict):
+        raise ValueError(f"the sizes of a model are a dict of {', '.join(LARGEST)}, not {hparams!r}")
+    wanted = LARGEST | ({"n_inner": 10**6} if "n_inner" in hparams else {})
+    for name, largest in wanted.items():
+        value = hparams.get(name)
+        if type(value) is not int or not 0 < value <= largest:
+            raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest:,}")
+    if hparams["n_embd"] % hparams["n_head"] != 0:
+        raise ValueError(f"n_embd {hparams['n_embd']} is not a multiple of n_head {hparams['n_head']}")
+
 
 def shapes(hparams):  # -> {name: shape}
-    """Every array that a GPT-2 of these sizes holds, by OpenAI's name."""
+    """Every array that a GPT-2 of these sizes holds, by OpenAI's name. Raises as `check_hparams`."""
+    check_hparams(hparams)
     n_vocab, n_ctx, n_embd = hparams["n_vocab"], hparams["n_ctx"], hparams["n_embd"]
+    n_inner = hparams.get("n_inner", 4 * n_embd)
     table = {"wte": (n_vocab, n_embd), "wpe": (n_ctx, n_embd), "ln_f/g": (n_embd,), "ln_f/b": (n_embd,)}
     for layer in range(hparams["n_layer"]):
         for norm in ("ln_1", "ln_2"):
@@ -38,8 +62,8 @@ def shapes(hparams):  # -> {name: shape}
         for name, n_in, n_out in (
             ("attn/c_attn", n_embd, 3 * n_embd),
             ("attn/c_proj", n_embd, n_embd),
-            ("mlp/c_fc", n_embd, 4 * n_embd),
-            ("mlp/c_proj", 4 * n_embd, n_embd),
+            ("mlp/c_fc", n_embd, n_inner),
+            ("mlp/c_proj", n_inner, n_embd),
         ):
             table |= {f"h{layer}/{name}/w": (n_in, n_out), f"h{layer}/{name}/b": (n_out,)}
     return table
@@ -48,6 +72,7 @@ def shapes(hparams):  # -> {name: shape}
 def random_params(hparams, rng):  # -> params
     """An untrained GPT-2, drawn with rng, a np.random.Generator (Radford et al. 2019, 2.3, and their code).
 
+    hparams: such as PRESETS["355M"], or sizes of your own. Raises as `check_hparams`.
     Matrices are normal with std 0.02, positions with 0.01; the two of each block that write into the residual
     stream are divided by √(2 n_layer), so that their sum does not grow with depth.
     """
@@ -88,27 +113,33 @@ def flatten(params):  # -> {"h0/mlp/c_fc/w": array, ...}
     return arrays
 
 
-def to_params(arrays, hparams, source):  # {name: array}, hparams -> params
+def to_params(arrays, hparams, source, sizes="hparams.json", spell=str):  # {name: array}, ... -> params
     """Check arrays, whoever made them, against `shapes(hparams)`, widen float16 to float32, and nest them.
 
-    Raises ModelError, which names the source, for a name too few or too many, a shape, a dtype, NaN or ∞.
+    Raises ModelError for a name too few or too many, a shape, a dtype, NaN or ∞. Its words: source, where the
+    arrays are from; sizes, where hparams are from; spell, a function from OpenAI's name to the one in source.
     """
     table = shapes(hparams)
     lacking, unknown = table.keys() - arrays.keys(), arrays.keys() - table.keys()
     for verb, names in (("lacks", lacking), ("has unknown", unknown)):
         if names:
-            found = f"by hparams.json, {source} {verb} {min(names)} ({len(names)} in all)"
+            found = f"by {sizes}, {source} {verb} {min(map(spell, names))} ({len(names)} in all)"
             raise ModelError(f"{found}: {MIXED_UP}")
-    for name, shape in table.items():
-        array = arrays[name]
-        if array.shape != shape:
-            found = f"by hparams.json, {name} is {list(shape)}, in {source} it is {list(array.shape)}"
-            raise ModelError(f"{found}: {MIXED_UP}")
-        if array.dtype not in (np.float32, np.float16):
-            raise ModelError(f"{source}: {name} is {array.dtype}, not float32 or float16: save it as float32")
-        if not (np.isfinite(array.min()) and np.isfinite(array.max())):
-            raise ModelError(f"{source}: {name} holds NaN or infinity: delete the model and get it again")
-    return nest({name: arrays[name].astype(np.float32, copy=False) for name in table})
+    return nest(
+        {name: to_float32(arrays[name], shape, spell(name), source, sizes) for name, shape in table.items()}
+    )
+
+
+def to_float32(array, shape, name, source, sizes):  # -> array of float32
+    """Check one array, and widen it if it is float16. Raises ModelError, in the words of `to_params`."""
+    if array.shape != shape:
+        found = f"by {sizes}, {name} is {list(shape)}, in {source} it is {list(array.shape)}"
+        raise ModelError(f"{found}: {MIXED_UP}")
+    if array.dtype not in (np.float32, np.float16):
+        raise ModelError(f"{source}: {name} is {array.dtype}, not float32 or float16: save it as float32")
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise ModelError(f"{source}: {name} holds NaN or infinity: delete the model and get it again")
+    return array.astype(np.float32, copy=False)
 
 
 # ---- how TensorFlow stores it ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ The prompt is always the literal text. Left alone, python-fire reads words as Py
 "a # b" is "a"), ends arguments at "-", and calls methods of results; here it only sorts words into arguments.
 """
 
+import inspect
 import os
 import re
 import sys
@@ -20,7 +21,9 @@ PROMPT                     the text to continue; - reads it from standard input;
 --n_tokens_to_generate 40  how many tokens to add, at most
 --model_size 124M          124M, 355M, 774M, 1558M: OpenAI's, downloaded once;
                            tiny: a small model included here, no network;
-                           or the folder of a model in OpenAI's layout
+                           a folder with a model in OpenAI's layout or in that
+                           of Hugging Face; or the name of one on its hub:
+                           gpt2-xl, distilgpt2, owner/name, owner/name@revision
 --models_dir models        the folder in which downloaded models are kept
 --lookup                   the same text, sooner where it repeats itself
 --debug                    show where in the program an error arose
@@ -32,8 +35,8 @@ Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
 FLAGS = ["--lookup"]  # options without a value
 
 
-def run(argv=None):  # list of str -> exit status
-    """Run the command: text goes to stdout as it comes; an error is one line on stderr."""
+def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str -> exit status
+    """Run a function, by default `command`, as a command of this name; an error is one line on stderr."""
     argv = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in argv
     if debug:
@@ -43,9 +46,9 @@ def run(argv=None):  # list of str -> exit status
             setattr(sys, name, open(os.devnull, mode))
     try:
         if "--help" in argv or argv == ["-h"]:
-            print(HELP, end="", flush=True)
+            print(help, end="", flush=True)
         else:
-            call(command, argv)
+            call(function or command, argv, program)
         return 0
     except KeyboardInterrupt:
         return 130
@@ -56,7 +59,7 @@ def run(argv=None):  # list of str -> exit status
         if debug:
             traceback.print_exc()
         status, line = explain(error)
-        print(f"gpt2.py: {line}", file=sys.stderr)
+        print(f"{program}: {line}", file=sys.stderr)
         return status
 
 
@@ -64,7 +67,7 @@ def explain(error):  # -> exit status, one line
     """2 if the command was wrong; 1 if a file, a download or the machine was."""
     line = " ".join(str(error).splitlines())
     if isinstance(error, ImportError):
-        return 1, f"{line}: pip install -r requirements.txt"
+        return 1, line if "pip install" in line else f"{line}: pip install -r requirements.txt"
     if isinstance(error, (ModelError, FloatingPointError, OSError)):
         return 1, line
     if isinstance(error, ValueError):
@@ -72,17 +75,18 @@ def explain(error):  # -> exit status, one line
     return 1, f"{type(error).__name__}: {line} (--debug shows where)"
 
 
-def call(function, argv):
+def call(function, argv, program="gpt2.py"):
     """Let python-fire call a function with the words of a command line, each of them text.
 
-    Raises ValueError for an option without a value, where python-fire would put True, or given twice.
+    The first word, unless it begins with --, is the first argument, whatever it looks like. Raises ValueError
+    for an option without a value, where python-fire would put True, or given twice.
     """
     import fire
     from fire.decorators import SetParseFn
 
     words = [f"{word}=yes" if word in FLAGS else word for word in argv]
     if words and not words[0].startswith("--"):
-        words[0] = f"--prompt={words[0]}"
+        words[0] = f"--{next(iter(inspect.signature(function).parameters))}={words[0]}"
     names = set()
     for word, following in zip(words, [*words[1:], "--"]):
         if is_option(word):
@@ -95,7 +99,7 @@ def call(function, argv):
             if name in names:
                 raise ValueError(f"{option} is given twice (see --help)")
             names.add(name)
-    fire.Fire(SetParseFn(str)(function), [*words, "--", "--separator=\0"], name="gpt2.py")
+    fire.Fire(SetParseFn(str)(function), [*words, "--", "--separator=\0"], name=program)
 
 
 def is_option(word):
@@ -141,7 +145,6 @@ def read_prompt(prompt):  # str -> str
 
 def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, lookup=False):  # -> pieces of text
     """The text with which a model continues the prompt, piece by piece, up to <|endoftext|>."""
-    from encoder import END_OF_TEXT
     from gpt2 import check_inputs, stream
     from utils import load_encoder_and_hparams, load_params
 
@@ -153,8 +156,7 @@ def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, lookup=Fal
     check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])  # before any weight
     params = load_params(model_size, models_dir)
     new_ids = stream(ids, params, hparams["n_head"], n_tokens_to_generate)
-    end_of_text = encoder.encoder[END_OF_TEXT]
-    yield from encoder.decode_stream(takewhile(lambda token_id: token_id != end_of_text, new_ids))
+    yield from encoder.decode_stream(takewhile(lambda token_id: token_id != encoder.end_of_text, new_ids))
 
 
 def write(pieces):

@@ -42,15 +42,17 @@ class Encoder:
     """A tokenizer: `encode` turns text into ids, `decode` turns ids back into text.
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
-    first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`. A token that
-    is not a byte and that no merge makes is special, like <|endoftext|>.
+    first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`; end_of_text:
+    the token that ends a text; its id, or None if there is no such token, is the attribute of that name. A
+    token that is not a byte and that no merge makes is special, like <|endoftext|>.
     """
 
-    def __init__(self, encoder, bpe_merges, errors="replace"):
+    def __init__(self, encoder, bpe_merges, errors="replace", end_of_text=END_OF_TEXT):
         bpe_merges = [tuple(merge) for merge in bpe_merges]
         self.encoder = encoder
         self.decoder = {token_id: token for token, token_id in encoder.items()}
         self.errors = errors
+        self.end_of_text = encoder.get(end_of_text)
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
         self.bpe_ranks = {merge: rank for rank, merge in enumerate(bpe_merges)}
@@ -142,8 +144,10 @@ def get_encoder(model_name, models_dir):  # -> Encoder
 
     Raises ModelError unless the two belong together: cut short, they would give other ids for the same text.
     """
-    from utils import model_file  # here, because utils imports this module
+    from utils import huggingface, model_file  # here, because utils imports this module
 
+    if extra := huggingface(model_name):
+        return extra.load_encoder(model_name)
     encoder_path = model_file(model_name, models_dir, "encoder.json")
     merges_path = model_file(model_name, models_dir, "vocab.bpe")
     try:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
-from checkpoint import MIXED_UP, ModelError, read_checkpoint, to_params
+from checkpoint import LARGEST, MIXED_UP, ModelError, check_hparams, read_checkpoint, to_params
 from download import download_file
 from encoder import get_encoder
 
@@ -12,6 +13,13 @@ BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's
 RELEASED = ("124M", "355M", "774M", "1558M")
 DATA = "model.ckpt.data-00000-of-00001"
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "model.ckpt.index", DATA)  # a model; small files first
+SHORT_NAMES = {  # of the time when names on the Hugging Face hub had no owner
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
 RENAMED = {"117M": "124M", "345M": "355M", "762M": "774M", "1542M": "1558M"}  # by OpenAI, in 2019
 KNOWN = {  # bytes and SHA-256, as far as they are known
     "encoder.json": (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
@@ -25,8 +33,6 @@ KNOWN = {  # bytes and SHA-256, as far as they are known
     f"774M/{DATA}": (3_096_120_320, None),
     f"1558M/{DATA}": (6_230_444_800, None),
 }
-# what hparams.json must hold; more than this is a broken file
-LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
 
 
 def load_encoder_hparams_and_params(model_size, models_dir):  # -> Encoder, hparams, params
@@ -51,19 +57,29 @@ def load_encoder_and_hparams(model_size, models_dir):  # -> Encoder, hparams
 
 
 def load_hparams(model_size, models_dir):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
-    """The five sizes of a model, from its hparams.json. Raises ModelError for what cannot be a GPT-2."""
+    """The sizes of a model, from its hparams.json. Raises ModelError for what cannot be a GPT-2."""
+    if extra := huggingface(model_size):
+        return extra.load_hparams(model_size)
     path = model_file(model_size, models_dir, "hparams.json")
+    hparams = read_json(path)
     try:
-        hparams = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-        for name, largest in LARGEST.items():
-            value = hparams.get(name) if isinstance(hparams, dict) else None
-            if type(value) is not int or not 0 < value <= largest:
-                raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest:,}")
-        if hparams["n_embd"] % hparams["n_head"] != 0:
-            raise ValueError(f"n_embd {hparams['n_embd']} is not a multiple of n_head {hparams['n_head']}")
-    except (ValueError, RecursionError) as error:
+        check_hparams(hparams)
+    except ValueError as error:
         raise ModelError(f"{path}: {error}; delete it and get it again") from None
     return {name: hparams[name] for name in LARGEST}
+
+
+def read_json(path):  # -> dict
+    """The object in a JSON file. Raises ModelError for another value, and for one that gives a name twice."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: {error}; delete it and get it again") from None
+    if not isinstance(value, dict):
+        raise ModelError(
+            f"{path}: expected names and values in {{}}, not {value!r:.50}; delete it and get it again"
+        )
+    return value
 
 
 def unique(pairs):  # -> dict
@@ -76,6 +92,8 @@ def unique(pairs):  # -> dict
 
 def load_params(model_size, models_dir):  # -> params
     """The weights of a model, checked against its hparams.json."""
+    if extra := huggingface(model_size):
+        return extra.load_params(model_size)
     hparams = load_hparams(model_size, models_dir)
     model_file(model_size, models_dir, "model.ckpt.index")
     data = model_file(model_size, models_dir, DATA)
@@ -106,7 +124,7 @@ def find_model(model_size, models_dir):  # -> Path
     - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir, then read in place;
     - a folder that exists, with a model in the layout of OpenAI's release.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else. Models of Hugging Face are found by `huggingface`.
     """
     if model_size == "tiny":
         return Path(__file__).resolve().parent / "models" / "tiny"
@@ -116,7 +134,31 @@ def find_model(model_size, models_dir):  # -> Path
         return Path(model_size)
     if model_size in RENAMED:
         raise ValueError(f"model_size is {model_size!r}: OpenAI has renamed it {RENAMED[model_size]}")
-    raise ValueError(f"model_size is {model_size!r}, not tiny, {', '.join(RELEASED)}, or a model's folder")
+    if os.path.isfile(model_size):
+        raise ValueError(f"{model_size} is a file, a model is a folder; {convert_advice(model_size)}")
+    names = f"tiny, {', '.join(RELEASED)}, a model's folder, or gpt2 or owner/name on the Hugging Face hub"
+    raise ValueError(f"model_size is {model_size!r}, not {names}")
+
+
+def huggingface(model_size):  # -> module, or None
+    """extras.huggingface, if this is a model in that layout: a folder with config.json, or a name on the hub.
+
+    A name is "owner/name" or one of its old short names, such as "gpt2-xl"; "@revision" may follow.
+    """
+    if os.path.isdir(model_size):
+        found = [os.path.exists(os.path.join(model_size, name)) for name in ("hparams.json", "config.json")]
+        if all(found):
+            advice = "OpenAI's layout and Hugging Face's: give each a folder of its own"
+            raise ModelError(f"{model_size} has hparams.json and config.json, {advice}")
+        wanted = found[1]
+    else:
+        name = str(model_size).partition("@")[0]
+        wanted = name in SHORT_NAMES or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+        wanted = wanted and not os.path.isfile(model_size)
+    if wanted:
+        from extras import huggingface
+
+        return huggingface
 
 
 def model_file(model_size, models_dir, name):  # -> Path
@@ -125,8 +167,15 @@ def model_file(model_size, models_dir, name):  # -> Path
     if model_size in RELEASED:
         download_gpt2_files(model_size, path.parent, [name])
     elif not path.is_file():
-        raise ModelError(f"{path} is missing: a model is a folder with {', '.join(FILES)}")
+        pickles = sorted(file for file in path.parent.iterdir() if file.suffix in (".pt", ".pth", ".bin"))
+        advice = f"; {convert_advice(pickles[0])}" if pickles else ""
+        raise ModelError(f"{path} is missing: a model is a folder with {', '.join(FILES)}{advice}")
     return path
+
+
+def convert_advice(path):  # -> str
+    """What to do with a checkpoint of PyTorch's."""
+    return f"python -m extras.convert {path} OUT_FOLDER makes a model of a checkpoint of PyTorch's"
 
 
 def download_gpt2_files(model_size, model_dir, names=None):

@@ -135,9 +135,11 @@ def takes_part(name, column, turn):
 def prepare(folder):
     """Write the weights in every form that an installed peer reads."""
     weights.write_openai(folder, "124M")
-    _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
-    if "transformers float32" in INSTALLED:
-        weights.write_huggingface(folder / "huggingface", hparams, params)
+    encoder, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    if "transformers float32" in INSTALLED and not (folder / "huggingface").exists():
+        from extras import export  # here, because it needs safetensors
+
+        export.save(folder / "huggingface", encoder, hparams, params)
     if "CTranslate2 float32" in INSTALLED and not (folder / "ctranslate2").exists():
         weights.write_ctranslate2(folder / "ctranslate2")
     if "llama.cpp F32" in INSTALLED:
@@ -327,7 +329,7 @@ def step_times(path, positions):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each rival has its turn (5)")
-    parser.add_argument("--sizes", nargs="*", default=list(weights.SHAPES), choices=list(weights.SHAPES))
+    parser.add_argument("--sizes", nargs="*", default=utils.RELEASED, choices=utils.RELEASED)
     arguments = parser.parse_args()
     if not hasattr(os, "wait4"):
         parser.error("it measures memory by what only Linux and macOS tell")

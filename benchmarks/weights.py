@@ -3,20 +3,12 @@
 import itertools
 import json
 import re
-import shutil
 
 import numpy as np
 
 import checkpoint
 from encoder import bytes_to_unicode, vocabulary
 from tests.helpers import in_openai_layout, write_model
-
-SHAPES = {  # n_layer, n_head, n_embd (Radford et al. 2019, table 2)
-    "124M": (12, 12, 768),
-    "355M": (24, 16, 1024),
-    "774M": (36, 20, 1280),
-    "1558M": (48, 25, 1600),
-}
 
 
 def write_openai(folder, size):
@@ -29,36 +21,9 @@ def write_openai(folder, size):
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
     (folder / "vocab.bpe").write_bytes(("\n".join(lines) + "\n").encode())
     (folder / "encoder.json").write_text(json.dumps(vocabulary(merges)))
-    n_layer, n_head, n_embd = SHAPES[size]
-    hparams = dict(n_vocab=50257, n_ctx=1024, n_embd=n_embd, n_head=n_head, n_layer=n_layer)
+    hparams = checkpoint.PRESETS[size]
     params = checkpoint.random_params(hparams, np.random.default_rng(0))
     write_model(folder, in_openai_layout(checkpoint.flatten(params)), hparams, vocabulary=folder)
-
-
-def write_huggingface(folder, hparams, params):
-    """The same for transformers: names only, the matrices are kept as they are."""
-    from safetensors.numpy import save_file
-
-    folder.mkdir(exist_ok=True)
-    config = {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": hparams["n_vocab"],
-        "n_positions": hparams["n_ctx"],
-        "n_embd": hparams["n_embd"],
-        "n_head": hparams["n_head"],
-        "n_layer": hparams["n_layer"],
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    shutil.copy(folder.parent / "encoder.json", folder / "vocab.json")
-    shutil.copy(folder.parent / "vocab.bpe", folder / "merges.txt")
-    tensors = {}
-    for name, array in checkpoint.flatten(params).items():
-        name = re.sub(r"^h(\d+)/", r"h.\1/", name)
-        name = re.sub("/[gw]$", "/weight", re.sub("/b$", "/bias", name)).replace("/", ".")
-        name = f"{name}.weight" if name in ("wte", "wpe") else name
-        tensors[f"transformer.{name}"] = np.ascontiguousarray(array)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_ctranslate2(folder):

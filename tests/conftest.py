@@ -1,6 +1,7 @@
 """What several test files start from."""
 
 import os
+import sys
 
 import pytest
 from helpers import ROOT, SMALL, differences, lively_params
@@ -36,6 +37,17 @@ def tf():
     """TensorFlow, the judge of checkpoints."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return pytest.importorskip("tensorflow", reason="TensorFlow, the judge of checkpoints, is not installed")
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    """The judge of numbers, with PyTorch; imported here, so that other lanes need not wait for it."""
+    for name in ("torch", "transformers"):
+        pytest.importorskip(name, reason=f"{name} is not installed: see tests/requirements-parity.txt")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    return sys.modules["transformers"]
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -86,6 +86,22 @@ def write_model(folder, variables, hparams, vocabulary=TINY):
     return folder
 
 
+def write_huggingface(folder, tensors, hparams, vocabulary=TINY, **config):
+    """A folder in the layout of transformers, with vocab.json and merges.txt."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(exist_ok=True)
+    config = {"n_positions": hparams["n_ctx"], "vocab_size": hparams["n_vocab"]} | config
+    config |= {name: hparams[name] for name in ("n_embd", "n_head", "n_layer") if name not in config}
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"} | config))
+    save_file(
+        {name: np.ascontiguousarray(array) for name, array in tensors.items()}, folder / "model.safetensors"
+    )
+    for theirs, ours in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
+        (folder / theirs).write_bytes((vocabulary / ours).read_bytes())
+    return folder
+
+
 # ---- checkpoints -------------------------------------------------------------------------------------------
 
 
@@ -156,13 +172,13 @@ def sized(message):
 
 @contextlib.contextmanager
 def serve(answers):  # {path: bytes or function(handler)} -> address, paths asked for
-    """A server on this machine that knows some paths and answers 404 to others."""
+    """A server on this machine that knows some paths and answers 404 to others; or one function for all."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            answer = answers.get(self.path)
+            answer = answers if callable(answers) else answers.get(self.path)
             if callable(answer):
                 answer(self)
             elif answer is None:
@@ -172,6 +188,8 @@ def serve(answers):  # {path: bytes or function(handler)} -> address, paths aske
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+        do_HEAD = do_GET
 
         def log_message(self, *args):
             pass

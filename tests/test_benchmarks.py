@@ -3,11 +3,12 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import assert_same_logits
 
-import gpt2
 import utils
 from benchmarks import run, weights
+from checkpoint import PRESETS
+
+SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 16}
 
 measuring = pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory is measured on Linux and macOS only")
 
@@ -15,7 +16,7 @@ measuring = pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory is measu
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A model under the name of 124M, with its vocabulary but of few layers and columns."""
-    monkeypatch.setitem(weights.SHAPES, "124M", (2, 2, 16))
+    monkeypatch.setitem(PRESETS, "124M", PRESETS["124M"] | SMALL)
     weights.write_openai(tmp_path, "124M")
     return tmp_path
 
@@ -59,26 +60,12 @@ def test_who_takes_part_in_what():
 
 
 def test_a_shape_is_measured_and_leaves_no_files(tmp_path, monkeypatch):
-    monkeypatch.setitem(weights.SHAPES, "355M", (2, 2, 16))
+    monkeypatch.setitem(PRESETS, "355M", PRESETS["355M"] | SMALL)
     header, _, row = run.grow(tmp_path, ["355M"])
     assert "ms a token at position 10, 100, 500, 1,000" in header
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells[0] == "355M" and len(cells[-1].split(",")) == 4
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parity
-def test_transformers_gets_the_same_weights(folder):
-    torch = pytest.importorskip("torch", reason="tests/requirements-parity.txt is not installed")
-    from transformers import GPT2LMHeadModel
-
-    _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
-    weights.write_huggingface(folder / "huggingface", hparams, params)
-    model = GPT2LMHeadModel.from_pretrained(folder / "huggingface").eval()
-    ids = np.random.default_rng(0).integers(0, 50257, 30)
-    with torch.no_grad():
-        theirs = model(torch.tensor(ids[None])).logits[0].numpy()
-    assert_same_logits(gpt2.gpt2(ids, **params, n_head=hparams["n_head"]), theirs)
 
 
 @pytest.mark.parity

@@ -40,6 +40,39 @@ def test_shapes_add_up_to_the_known_number_of_parameters(size):
     assert sum(map(math.prod, checkpoint.shapes(hparams_of(size)).values())) == SIZES[size][3]
 
 
+def test_presets_are_the_bundled_model_and_the_released_ones():
+    tiny = json.loads((TINY / "hparams.json").read_text())
+    assert checkpoint.PRESETS == {"tiny": tiny} | {size: hparams_of(size) for size in SIZES}
+
+
+def test_the_width_of_ffn_is_four_times_n_embd_unless_n_inner_says_otherwise():
+    usual, narrow = checkpoint.shapes(SMALL), checkpoint.shapes(SMALL | {"n_inner": 40})
+    assert checkpoint.shapes(SMALL | {"n_inner": 96}) == usual
+    assert {name: narrow[name] for name in usual if narrow[name] != usual[name]} == {
+        f"h{layer}/mlp/{name}": shape
+        for layer in range(2)
+        for name, shape in (("c_fc/w", (24, 40)), ("c_fc/b", (40,)), ("c_proj/w", (40, 24)))
+    }
+
+
+@pytest.mark.parametrize(
+    "hparams, message",
+    [
+        (SMALL | {"n_head": 5}, "n_embd 24 is not a multiple of n_head 5"),
+        (SMALL | {"n_layer": 0}, "n_layer is 0, expected a whole number from 1 to 1,000"),
+        (SMALL | {"n_layer": True}, "n_layer is True"),
+        (SMALL | {"n_ctx": 32.0}, "n_ctx is 32.0"),
+        (SMALL | {"n_embd": 10**6}, "n_embd is 1000000"),
+        (SMALL | {"n_inner": 0}, "n_inner is 0"),
+        ({"n_layer": 2}, "n_vocab is None"),
+        ("124M", "the sizes of a model are a dict of n_vocab, n_ctx, n_embd, n_head, n_layer, not '124M'"),
+    ],
+)
+def test_sizes_that_make_no_model_are_refused(hparams, message):
+    with pytest.raises(ValueError, match=message):
+        checkpoint.random_params(hparams, np.random.default_rng(0))
+
+
 def test_random_params_are_drawn_as_gpt2_was_initialised():
     hparams = {"n_vocab": 300, "n_ctx": 200, "n_embd": 128, "n_head": 4, "n_layer": 8}
     arrays = flatten(checkpoint.random_params(hparams, np.random.default_rng(0)))

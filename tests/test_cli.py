@@ -218,7 +218,10 @@ def test_a_prompt_and_new_tokens_that_just_fit_are_run():
 def test_an_unknown_size_is_a_wrong_use_and_names_the_known():
     done = command("hi", "--model_size", "125M")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"'125M', not tiny, 124M, 355M, 774M, 1558M, or a model's folder" in done.stderr
+    assert (
+        b"'125M', not tiny, 124M, 355M, 774M, 1558M, a model's folder, or gpt2 or owner/name on"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("error, status", [(cli.ModelError("x"), 1), (OSError("x"), 1), (ValueError("x"), 2)])
@@ -378,7 +381,7 @@ def test_it_runs_under_the_flags_of_python(flags):
         (["hi", "300", "tiny"], b" and 300 new ones, the model sees 256: at most "),
         (["", "5", "tiny"], b"the prompt is empty"),
         (["hi", "5", "../tiny"], b"model_size is '../tiny', not tiny, 124M"),
-        (["hi", "5", "/etc/passwd"], b"model_size is '/etc/passwd', not tiny, 124M"),
+        (["hi", "5", "/etc/passwd"], b"/etc/passwd is a file, a model is a folder; python -m extras.convert"),
         (["hi", "5", "..\\tiny"], b", not tiny, 124M"),
         (["hi", "5", "117M"], b"model_size is '117M': OpenAI has renamed it 124M"),
     ],

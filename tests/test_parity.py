@@ -16,13 +16,6 @@ HPARAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    """The judge; imported here, so that other lanes need not wait for it."""
-    for name in ("torch", "transformers"):
-        pytest.importorskip(name, reason=f"{name} is not installed: see tests/requirements-parity.txt")
-
-
 @pytest.fixture(scope="module", params=HPARAMS)
 def models(request, transformers):
     """hparams, our params, and the same weights in a GPT2LMHeadModel."""

@@ -1,31 +1,43 @@
 """What the README prints, the program printed; what it names, exists."""
 
+import math
 import re
 
 import pytest
-from helpers import ROOT, run_python
+from helpers import ROOT, run_python, without_unbuffered
+
+import checkpoint
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"^```(sh|python)\n(.*?)^```\n\n```text\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+BLOCK = r"((?:(?!^```).)*)^```"
+SHOWN = re.findall(rf"^```(sh|python)\n{BLOCK}\n\n```text\n{BLOCK}", README, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("language, code, output", SHOWN)
-def test_what_is_shown_was_printed(language, code, output):
+def test_what_is_shown_was_printed(language, code, output, tmp_path):
     if language == "sh":
         found = re.search(r"^python (gpt2\.py .*)$", code, re.MULTILINE)
         words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', found[1])]
     else:
         words = ["-c", code]
-    done = run_python(*words, check=True)
+    elsewhere = {"cwd": tmp_path, "env": without_unbuffered() | {"PYTHONPATH": str(ROOT)}}
+    done = run_python(*words, check=True, **(elsewhere if language == "python" else {}))
     assert done.stdout.decode() == output
 
 
-def test_four_outputs_are_shown():
-    assert len(SHOWN) == 4
+def test_five_outputs_are_shown():
+    assert len(SHOWN) == 5
+
+
+def test_the_table_of_sizes_is_that_of_the_presets():
+    for name, hparams in checkpoint.PRESETS.items():
+        sizes = [hparams[size] for size in ("n_layer", "n_embd", "n_head", "n_ctx", "n_vocab")]
+        sizes.append(sum(math.prod(shape) for shape in checkpoint.shapes(hparams).values()))
+        assert f"| `{name}` | {' | '.join(f'{size:,}' for size in sizes)} |\n" in README
 
 
 def test_every_link_leads_to_a_file():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert len(links) > 5 and [link for link in links if not (ROOT / link).exists()] == []
 
 

@@ -67,10 +67,11 @@ def test_a_folder_is_a_model(folder, arrays):
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    for name in ("125M", "gpt2", "", "../x", "models/124"):
-        with pytest.raises(
-            ValueError, match="not tiny, 124M, 355M, 774M, 1558M, or a model's folder"
-        ) as caught:
+    for name in ("125M", "gpt3", "", "../x", "a/b/c", "a b/c", "/a"):
+        known = (
+            "not tiny, 124M, 355M, 774M, 1558M, a model's folder, or gpt2 or owner/name on the Hugging Face"
+        )
+        with pytest.raises(ValueError, match=known) as caught:
             utils.load_encoder_hparams_and_params(name, "models")
         assert not isinstance(caught.value, ModelError)
     with pytest.raises(ValueError, match="OpenAI's models are 124M"):
@@ -100,7 +101,7 @@ def test_a_file_that_a_folder_lacks_is_named(folder, name):
     [
         ("", "Expecting value"),
         ("<html>", "Expecting value"),
-        ("[1, 2]", "n_vocab is None"),
+        ("[1, 2]", r"expected names and values in {}, not \[1, 2\]"),
         ("[" * 100_000, "recursion|nested|depth"),
         (json.dumps({**HPARAMS, "n_head": 3}), "n_embd 8 is not a multiple of n_head 3"),
         (json.dumps({**HPARAMS, "n_head": 0}), "n_head is 0, expected a whole number from 1 to 1,000"),

@@ -33,22 +33,23 @@ try:
 except ImportError as error:
     raise SystemExit(f"train.py: {error}: pip install -r models/tiny/requirements.txt") from None
 
-from checkpoint import ModelError, flatten, nest, random_params, shapes, to_params
+from checkpoint import PRESETS, ModelError, flatten, nest, random_params, shapes, to_params
 from cli import explain
 from encoder import Encoder, vocabulary
 from models.tiny.measure import bits_per_byte, document_ids, nats, read_documents
 from utils import load_encoder_and_hparams
 
+TINY = PRESETS["tiny"]
 SIZES = ("n_ctx", "n_embd", "n_head", "n_layer")
 STATE = "training.pt"
 BEGINNING = {"hparams.json", "encoder.json", "vocab.bpe", "counts.npz", "training.part"}  # written before it
 SAVE_EVERY = 250  # steps
 OPTIONS = {  # name: default, least, most, meaning
-    "n_vocab": (4000, 257, 65536, "tokens in the vocabulary"),
-    "n_ctx": (256, 16, 10**5, "most tokens the model sees"),
-    "n_embd": (192, 1, 10**5, "numbers that stand for a token"),
-    "n_head": (6, 1, 1000, "heads in a layer"),
-    "n_layer": (6, 1, 1000, "blocks"),
+    "n_vocab": (TINY["n_vocab"], 257, 65536, "tokens in the vocabulary"),
+    "n_ctx": (TINY["n_ctx"], 16, 10**5, "most tokens the model sees"),
+    "n_embd": (TINY["n_embd"], 1, 10**5, "numbers that stand for a token"),
+    "n_head": (TINY["n_head"], 1, 1000, "heads in a layer"),
+    "n_layer": (TINY["n_layer"], 1, 1000, "blocks"),
     "n_steps": (11_000, 1, 10**9, "steps of training"),
     "n_windows": (16, 1, 10**6, "windows of n_ctx tokens in a step"),
     "repeats": (0.02, 0, 1, "share of windows that hold a span of random tokens again and again"),

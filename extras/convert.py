@@ -1,0 +1,223 @@
+"""From a pickle to safetensors, once: `python -m extras.convert FILE OUT_FOLDER`.
+
+PyTorch saves models as pickles, and many exist in no other form. A pickle is a program that builds objects,
+and may do anything else as well. PyTorch's `weights_only` runs it without the means to; so one is read only
+here, and only so. What comes out is a folder that `--model_size`, transformers and, for an adapter, peft can
+read.
+
+Sources: train.py and model.py of karpathy/nanoGPT, karpathy/minGPT, loralib/layers.py of microsoft/LoRA.
+"""
+
+import pickle
+import re
+import shutil
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from checkpoint import ModelError, shapes
+from cli import run
+from extras import huggingface
+from extras.export import new_folder, save, write_json, write_tensors
+from extras.tensors import read_shards
+from utils import get_encoder
+
+HELP = """\
+python -m extras.convert FILE OUT_FOLDER [--option value]    a pickle becomes safetensors
+
+FILE                 pytorch_model.bin of transformers (or its .index.json), with
+                     config.json and the tokenizer beside it; or a checkpoint of
+                     nanoGPT, minGPT, or Microsoft's LoRA
+OUT_FOLDER           a new folder
+--tokenizer 124M     nanoGPT, minGPT: the model whose tokenizer it was trained with
+--models_dir models  the folder in which downloaded models are kept
+--activation gelu    nanoGPT, minGPT: gelu (exact) or gelu_new (by tanh); if not
+                     given, gelu_new for minGPT and for a file from before 14 June
+                     2023, when nanoGPT changed, else gelu
+--n_head 12          minGPT, whose files do not say it
+--lora_alpha 32      Microsoft's LoRA, whose files do not say it
+--debug              show where in the program an error arose
+
+Exit status: 0; 2 wrong use; 1 unusable file; 130 Ctrl-C
+"""
+EXACT_SINCE = datetime(2023, 6, 14)  # nanoGPT's change from gelu_new to gelu, its pull request 274
+BESIDE = (  # what belongs to pytorch_model.bin
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+)
+
+
+def command(file="", out_folder="", *extra, **options):
+    """Check the words of a command line, convert, and say what was made."""
+    for name in options.keys() - {"tokenizer", "models_dir", "activation", "n_head", "lora_alpha"}:
+        raise ValueError(f"unknown option --{name} (see --help)")
+    if extra or not out_folder:
+        raise ValueError(
+            "give a file and a new folder: python -m extras.convert FILE OUT_FOLDER (see --help)"
+        )
+    for name in options.keys() & {"n_head", "lora_alpha"}:
+        if not re.fullmatch("[1-9][0-9]{0,5}", options[name]):
+            raise ValueError(f"{name} is {options[name]!r}, not a whole number from 1 on")
+        options[name] = int(options[name])
+    if options.get("activation", "gelu") not in ("gelu", "gelu_new"):
+        raise ValueError(f"activation is {options['activation']!r}, not gelu or gelu_new")
+    print(f"{convert(file, out_folder, **options)} -> {out_folder}")
+
+
+def convert(
+    file, out_folder, tokenizer="124M", models_dir="models", activation=None, n_head=None, lora_alpha=None
+):
+    """Convert a pickle, and return a line that says what it was. The options are those of HELP.
+
+    Raises ModelError for a file that is not one of those, ValueError for an option that is lacking or wrong.
+    """
+    file = Path(file)
+    content, state = read_pickle(file)
+    if any(".lora_" in name for name in state):
+        return convert_lora(state, file, out_folder, lora_alpha)
+    c_attn = next((array for name, array in state.items() if name.endswith("h.0.attn.c_attn.weight")), None)
+    if c_attn is None or c_attn.ndim != 2:
+        raise ModelError(f"{file} holds no GPT-2: none of its matrices is named h.0.attn.c_attn.weight")
+    if c_attn.shape[1] > c_attn.shape[0]:  # [n_embd, 3 n_embd], as OpenAI's
+        return convert_transformers(state, file, out_folder)
+    sizes = content.get("model_args")
+    if isinstance(sizes, dict) and "n_head" in sizes:
+        kind, found = "a nanoGPT", sizes["n_head"]
+        exact = datetime.fromtimestamp(file.stat().st_mtime) >= EXACT_SINCE
+    else:
+        kind, found, exact = "a minGPT", n_head, False
+    if found is None:
+        raise ValueError(f"{file} does not say how many heads a layer has: give --n_head")
+    if n_head not in (None, found):
+        raise ValueError(f"{file} says that a layer has {found} heads, --n_head says {n_head}")
+    activation = activation or ("gelu" if exact else "gelu_new")
+    convert_transposed(state, file, out_folder, get_encoder(tokenizer, models_dir), activation, found)
+    return f"{kind} with {found} heads and {activation}, {file}"
+
+
+def read_pickle(file):  # -> dict, {name: array}
+    """What PyTorch saved, if that is no more than tensors, numbers and words, and a model's tensors in it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"{error}: pip install torch") from None
+    if file.name.endswith(".index.json"):
+        return {}, read_shards(file, "bin", file.with_name, lambda shard: read_pickle(shard)[1])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of old formats
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise ModelError(f"{file} holds a {type(content).__name__}, not a model's tensors by name")
+        return content, to_arrays(content)
+    except (OSError, ModelError):
+        raise
+    except pickle.UnpicklingError:
+        problem = "no pickle of PyTorch's, or one that holds more than tensors, numbers and words"
+        raise ModelError(f"{file}: {problem}; it is not run") from None
+    except Exception as error:  # whatever its bytes lead PyTorch to
+        raise ModelError(f"{file}: PyTorch cannot read it ({error}); get it again") from None
+
+
+def to_arrays(content):  # -> {name: array}
+    """The tensors of a model, wherever they are in a checkpoint; bfloat16, unknown to NumPy, as float32."""
+    import torch
+
+    places = [content.get(name) for name in ("model", "model_state_dict", "state_dict")]
+    state, arrays = next((place for place in places if isinstance(place, dict)), content), {}
+    for name, tensor in state.items():
+        if isinstance(tensor, torch.Tensor):
+            tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+            arrays[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = tensor.detach().numpy()
+    return arrays
+
+
+def convert_transformers(state, file, out_folder):  # -> str
+    """The names and shapes are right: copy."""
+    if not file.with_name("config.json").is_file():
+        raise ValueError(
+            f"{file} needs its config.json beside it, and the files of its tokenizer: get them too"
+        )
+    with new_folder(out_folder) as folder:
+        write_tensors(folder / "model.safetensors", state)
+        for name in BESIDE:
+            if file.with_name(name).is_file():
+                shutil.copyfile(file.with_name(name), folder / name)
+    return f"a model of transformers, {file}"
+
+
+def convert_transposed(state, file, out_folder, encoder, activation, n_head):
+    """nanoGPT, minGPT: matrices are [n_out, n_in], biases may be lacking, the vocabulary may be padded."""
+    matrices = re.compile(r".*\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+    tensors = {name: array.T if matrices.fullmatch(name) else array for name, array in state.items()}
+    wte, wpe, head = (
+        tensors.get(f"{name}.weight") for name in ("transformer.wte", "transformer.wpe", "lm_head")
+    )
+    if any(array is None or array.ndim != 2 for array in (wte, wpe, head)):
+        raise ModelError(f"{file} has not all of transformer.wte, transformer.wpe and lm_head: get it again")
+    n_tokens = len(encoder.encoder)
+    if not n_tokens <= len(wte) < n_tokens + 128:
+        found = f"{file} has a vocabulary of {len(wte):,}, the tokenizer {n_tokens:,} tokens"
+        raise ValueError(f"{found}: --tokenizer names the model whose tokenizer it was trained with")
+    tensors |= {"transformer.wte.weight": wte[:n_tokens], "lm_head.weight": head[:n_tokens]}
+    n_layer = sum(name.endswith(".attn.c_attn.weight") for name in tensors)
+    config = {"vocab_size": n_tokens, "n_positions": len(wpe), "n_embd": wpe.shape[1], "n_layer": n_layer}
+    config = huggingface.DEFAULTS | config | {"n_head": n_head, "activation_function": activation}
+    hparams = huggingface.to_hparams(config)
+    biases = {name: shape for name, shape in shapes(hparams).items() if name.endswith("/b")}
+    names = {name: f"transformer.{huggingface.huggingface_name(name)}" for name in biases}
+    if not tensors.keys() & set(names.values()):
+        tensors |= {names[name]: np.zeros(biases[name], dtype=np.float32) for name in biases}
+    save(out_folder, encoder, hparams, huggingface.to_params(tensors, config, file))
+
+
+def convert_lora(state, file, out_folder, lora_alpha):  # -> str
+    """Two adapters of rank r, of the queries and of the values, become one of rank 2 r, which peft can read.
+
+    lora_A is [2 r, n_embd], the rows of the one before those of the other; lora_B is [2 n_embd, r]. The
+    product of the new ones has the same rows for queries and for values, and zeros for keys.
+    """
+    if lora_alpha is None:
+        raise ValueError(f"{file} does not say its scale: give --lora_alpha (32 in Microsoft's examples)")
+    layers, wanted = sorted({name.rpartition(".")[0] for name in state}), {}
+    n_embd = np.atleast_2d(state.get(f"{layers[0]}.lora_A", 0)).shape[1]
+    rank = np.atleast_2d(state.get(f"{layers[0]}.lora_B", 0)).shape[1]
+    for layer in layers:
+        wanted |= {f"{layer}.lora_A": (2 * rank, n_embd), f"{layer}.lora_B": (2 * n_embd, rank)}
+    for name in sorted(state.keys() | wanted.keys()):
+        shape = state[name].shape if name in state else "none"
+        known = re.fullmatch(r"transformer\.h\.\d+\.attn\.c_attn\.lora_[AB]", name)
+        if not known or shape != wanted.get(name) or 0 in shape:
+            pairs = "attn.c_attn.lora_A [2 r, n_embd] and lora_B [2 n_embd, r], r the same in all layers"
+            raise ModelError(f"{file}: {name} is of shape {shape}; what is read is {pairs}")
+        if not np.isfinite(state[name]).all():
+            raise ModelError(f"{file}: {name} holds NaN or infinity: get it again")
+    tensors = {}
+    for layer in layers:
+        b = state[f"{layer}.lora_B"]
+        wide = np.zeros((3 * n_embd, 2 * rank), dtype=b.dtype)
+        wide[:n_embd, :rank], wide[2 * n_embd :, rank:] = b[:n_embd], b[n_embd:]
+        tensors[f"base_model.model.{layer}.lora_A.weight"] = state[f"{layer}.lora_A"]
+        tensors[f"base_model.model.{layer}.lora_B.weight"] = wide
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": None,
+        "target_modules": ["c_attn"],
+        "fan_in_fan_out": True,
+        "r": 2 * rank,
+        "lora_alpha": 2 * lora_alpha,  # their quotient is the scale
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    with new_folder(out_folder) as folder:
+        write_json(folder / "adapter_config.json", config)
+        write_tensors(folder / "adapter_model.safetensors", tensors)
+    return f"an adapter of Microsoft's LoRA, rank {rank}, {file}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(function=command, help=HELP, program="extras.convert"))

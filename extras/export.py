@@ -1,0 +1,143 @@
+"""The way out: any model as a folder that Hugging Face transformers, vLLM and llama.cpp's converter read.
+
+It undoes `extras/huggingface.py`, which reads the folder back as the same model.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import gpt2
+from checkpoint import flatten, shapes
+from extras.activations import ACTIVATIONS
+from extras.hub import INSTALL
+from extras.huggingface import huggingface_name
+
+try:
+    from safetensors.numpy import save_file
+except ImportError as error:
+    raise ImportError(f"{error}: {INSTALL}") from None
+
+
+def save(folder, encoder, hparams, params):
+    """Write a language model into a new folder, or an empty one, which gets its name when all is in it.
+
+    The files: config.json, model.safetensors, vocab.json, merges.txt, tokenizer.json, tokenizer_config.json.
+    Raises ValueError for a folder that holds something, and for params that no such config.json describes.
+    """
+    tensors, config = to_tensors(hparams, params), to_config(encoder, hparams, params)
+    with new_folder(folder) as unnamed:
+        write_json(unnamed / "config.json", config)
+        write_tensors(unnamed / "model.safetensors", tensors)
+        write_tokenizer(unnamed, encoder, hparams["n_ctx"])
+
+
+@contextlib.contextmanager
+def new_folder(folder):  # -> Path
+    """A folder to fill, under another name: it gets its own if nothing goes wrong, else it is deleted."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists: name a folder that is new, or empty")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
+        unnamed = Path(parent) / folder.name
+        unnamed.mkdir()
+        yield unnamed
+        if folder.exists():
+            folder.rmdir()  # empty; Windows would not replace it
+        os.replace(unnamed, folder)
+
+
+def to_config(encoder, hparams, params):  # -> {field: value}
+    """What config.json says. Raises ValueError for params with variants that have no field there."""
+    leaves = flatten(params)
+    epsilons = {leaves.get(f"{name[:-2]}/eps", 1e-5) for name in leaves if name.endswith("/g")}
+    acts = {block["mlp"].get("act", gpt2.gelu) for block in params["blocks"]}
+    names = [name for name, act in ACTIVATIONS.items() if acts == {act}]
+    if len(epsilons) > 1 or not names:
+        raise ValueError("transformers has one eps for all norms, and one act, known by name, for all blocks")
+    if len(encoder.encoder) != hparams["n_vocab"]:
+        raise ValueError(f"the encoder has {len(encoder.encoder)} tokens, hparams say {hparams['n_vocab']}")
+    sizes = {name: hparams[name] for name in ("n_ctx", "n_embd", "n_head", "n_layer")}
+    return sizes | {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": hparams["n_vocab"],
+        "n_positions": hparams["n_ctx"],
+        "n_inner": hparams.get("n_inner"),
+        "activation_function": names[0],
+        "layer_norm_epsilon": epsilons.pop(),
+        "tie_word_embeddings": isinstance(params["wte"], np.ndarray),
+        "bos_token_id": encoder.end_of_text,
+        "eos_token_id": encoder.end_of_text,
+        "dtype": "float32",
+    }
+
+
+def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": array, ...}
+    """What model.safetensors holds. Raises ValueError for params that are not of these hparams."""
+    arrays = {name: leaf for name, leaf in flatten(params).items() if not name.endswith(("/eps", "/act"))}
+    wanted = shapes(hparams)
+    if not isinstance(arrays["wte"], np.ndarray):
+        arrays |= {"wte": arrays["wte"][:], "lm_head": arrays["wte"].T.T}  # rows and head are two matrices
+        wanted["lm_head"] = wanted["wte"]
+    for name in sorted(arrays.keys() | wanted.keys()):
+        shape = getattr(arrays.get(name), "shape", None)
+        if shape != wanted.get(name):
+            raise ValueError(f"{name} is of shape {shape} in params, of shape {wanted.get(name)} by hparams")
+    names = {name: f"transformer.{huggingface_name(name)}" for name in arrays} | {"lm_head": "lm_head.weight"}
+    return {names[name]: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+
+
+def write_tokenizer(folder, encoder, n_ctx):
+    """Write the tokens in each of the forms that one or another program reads."""
+    merges = [f"{a} {b}" for a, b in encoder.bpe_ranks]
+    (folder / "merges.txt").write_bytes("\n".join(["#version: 0.2", *merges, ""]).encode())
+    write_json(folder / "vocab.json", encoder.encoder)
+    end_of_text = encoder.decoder.get(encoder.end_of_text)
+    names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), end_of_text)
+    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "model_max_length": n_ctx}
+    write_json(folder / "tokenizer_config.json", settings | names)
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    special = sorted(encoder.special_tokens, key=encoder.encoder.get)
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": encoder.encoder[token], "content": token} | plain for token in special],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": encoder.encoder,
+            "merges": merges,
+        },
+    }
+    write_json(folder / "tokenizer.json", tokenizer)
+
+
+def write_tensors(path, tensors):
+    """Write {name: array} as safetensors, readable as any new file: the library makes it private."""
+    path.touch()
+    mode = path.stat().st_mode
+    in_rows = {name: np.ascontiguousarray(array) for name, array in tensors.items()}  # as the library expects
+    save_file(in_rows, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def write_json(path, value):
+    """Write a value as JSON, other characters than ASCII escaped."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

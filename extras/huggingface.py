@@ -1,0 +1,197 @@
+"""Any GPT-2 in the layout of Hugging Face transformers, from the hub or a folder: encoder, hparams, params.
+
+config.json has its sizes and variants, model.safetensors its numbers (extras/tensors.py), tokenizer.json, or
+vocab.json and merges.txt, its tokens (extras/vocabulary.py). Where it differs from OpenAI's GPT-2, the data
+differ and the code does not: a norm has an "eps", an mlp an "act", a scale of attention is multiplied into
+what makes the queries, and a head that is not tied is the `.T` of a wte that has other rows.
+
+(configuration_gpt2.py and modeling_gpt2.py of transformers)
+"""
+
+import re
+
+import numpy as np
+
+import checkpoint
+import gpt2
+from checkpoint import MIXED_UP, ModelError, check_hparams, shapes, to_float32
+from extras import vocabulary
+from extras.activations import ACTIVATIONS
+from extras.hub import find_file
+from extras.tensors import read_tensors
+from utils import read_json
+
+DEFAULTS = {  # what it means that config.json leaves out a field
+    "model_type": "gpt2",
+    "architectures": ["GPT2LMHeadModel"],
+    "vocab_size": 50257,
+    "n_positions": 1024,
+    "n_embd": 768,
+    "n_head": 12,
+    "n_layer": 12,
+    "n_inner": None,  # 4 n_embd
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+    "add_cross_attention": False,
+    "quantization_config": None,
+    "eos_token_id": 50256,
+    "pad_token_id": None,
+}  # reorder_and_upcast_attn is not read: it tells float16 when to round, and float32 nothing
+ALLOWED = {  # other values of these fields are refused
+    "model_type": ["gpt2"],
+    "activation_function": list(ACTIVATIONS),
+    "scale_attn_weights": [True, False],
+    "scale_attn_by_inverse_layer_idx": [False, True],
+    "tie_word_embeddings": [True, False],
+    "add_cross_attention": [False],
+    "quantization_config": [None],
+}
+
+
+def load(name_or_folder):  # -> Encoder, hparams, params
+    """A language model: "gpt2", "owner/name" or "owner/name@revision" on the hub, or a folder.
+
+    hparams are the five sizes, and "n_inner" where it is not 4 n_embd. Raises ModelError, which names the
+    file and the field or tensor, for what cannot be got, is not whole, or is of a kind not read here.
+    """
+    return load_encoder(name_or_folder), load_hparams(name_or_folder), load_params(name_or_folder)
+
+
+def load_encoder(name):  # -> Encoder
+    """The tokenizer of a model; see `vocabulary.load_encoder`."""
+    config = read_config(name)
+    return vocabulary.load_encoder(name, config["vocab_size"], config["eos_token_id"])
+
+
+def load_hparams(name):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
+    """The sizes of a model, by OpenAI's names."""
+    return to_hparams(read_config(name))
+
+
+def load_params(name):  # -> params
+    """The weights of a language model as `gpt2.gpt2` takes them: float32, mapped where the file has that."""
+    config = read_config(name)
+    if config["architectures"] not in (None, [], ["GPT2LMHeadModel"], ["GPT2Model"]):
+        found = f"{name} is a {' '.join(map(str, config['architectures']))}, not a GPT2LMHeadModel"
+        raise ModelError(f"{found}; extras.heads.load reads four other kinds: see extras/heads.py")
+    return to_params(read_tensors(name), config, name)
+
+
+# ---- config.json -------------------------------------------------------------------------------------------
+
+
+def read_config(name):  # -> {field: value}
+    """The fields of config.json, checked; those that it leaves out as in DEFAULTS."""
+    path = find_file(name, "config.json")
+    if path is None:
+        raise ModelError(f"{name} has no config.json: it is not a model of Hugging Face transformers")
+    config = DEFAULTS | read_json(path)
+    for field, allowed in ALLOWED.items():
+        if config[field] not in allowed:
+            read_here = " or ".join(map(repr, allowed))
+            raise ModelError(f"{path}: {field} is {config[field]!r}; read here is {read_here}")
+    epsilon = config["layer_norm_epsilon"]
+    if not (isinstance(epsilon, (int, float)) and 0 < epsilon < 1):
+        raise ModelError(f"{path}: layer_norm_epsilon is {epsilon!r}, expected a number between 0 and 1")
+    try:
+        check_hparams(to_hparams(config))
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; delete it and get it again") from None
+    return config
+
+
+def to_hparams(config):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
+    """The sizes among the fields, by OpenAI's names."""
+    hparams = {"n_vocab": config["vocab_size"], "n_ctx": config["n_positions"]}
+    hparams |= {name: config[name] for name in ("n_embd", "n_head", "n_layer")}
+    usual = config["n_inner"] is None or config["n_inner"] == 4 * config["n_embd"]
+    return hparams if usual else hparams | {"n_inner": config["n_inner"]}
+
+
+# ---- weights ---------------------------------------------------------------------------------------------
+
+
+def huggingface_name(name):  # "h0/attn/c_attn/w" -> "h.0.attn.c_attn.weight"
+    """The name of one of OpenAI's arrays in transformers: .weight for w and g, .bias for b."""
+    name = re.sub(r"^h(\d+)/", r"h.\1/", name)
+    name = re.sub("/[gw]$|(?<=^w[tp]e)$", "/weight", re.sub("/b$", "/bias", name))
+    return name.replace("/", ".")
+
+
+def to_params(tensors, config, source, has_head=True):  # {name: array}, fields -> params
+    """Check tensors against the fields of config.json, rename and nest them, and honour its variants.
+
+    has_head: whether the head of a language model may be among them. Masks, which old versions saved, are
+    passed over; any other tensor too many, too few, or wrong is a ModelError that names it.
+    """
+    hparams = to_hparams(config)
+    prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
+    theirs = {name: prefix + huggingface_name(name) for name in shapes(hparams)}
+    known = [*theirs.values(), "lm_head.weight"] if has_head else [*theirs.values()]
+    unknown = sorted(name for name in tensors if name not in known and not is_mask(name, tensors[name]))
+    if unknown:
+        found = f"by config.json, {source} has unknown {unknown[0]} ({len(unknown)} in all)"
+        raise ModelError(f"{found}: {MIXED_UP}")
+    arrays = {name: tensors[theirs[name]] for name in theirs if theirs[name] in tensors}
+    params = checkpoint.to_params(arrays, hparams, source, "config.json", theirs.get)
+    if has_head:
+        params["wte"] = with_head(params["wte"], tensors.get("lm_head.weight"), config, source)
+    set_variants(params, config)
+    return params
+
+
+def with_head(wte, head, config, source):  # two of [n_vocab, n_embd] -> wte
+    """The embedding, and a head of its own if there is one that differs."""
+    if head is None and not config["tie_word_embeddings"]:
+        raise ModelError(f"{source} lacks lm_head.weight, and by its config.json wte does not replace it")
+    if head is None:
+        return wte
+    head = to_float32(head, wte.shape, "lm_head.weight", source, "config.json")
+    return wte if np.array_equal(head, wte) else UntiedEmbedding(wte, head)
+
+
+def is_mask(name, array):
+    """Whether a tensor only says which keys a query may look at: the same in every model."""
+    mask = re.fullmatch(r"(?:transformer\.)?h\.\d+\.attn\.(bias|masked_bias)", name)
+    return mask is not None and (mask[1] == "masked_bias" or array.ndim == 4)
+
+
+class UntiedEmbedding:
+    """A wte whose head is a matrix of its own: `wte[ids]` are rows of the one, `wte.T` is of the other."""
+
+    def __init__(self, embedding, head):  # two of [n_vocab, n_embd]
+        self.embedding, self.head = embedding, head
+
+    def __len__(self):
+        return len(self.embedding)
+
+    def __getitem__(self, ids):
+        return self.embedding[ids]
+
+    @property
+    def T(self):
+        return self.head.T
+
+
+def set_variants(params, config):
+    """Put into params, in place, whatever makes this model differ from OpenAI's."""
+    n_embd, d_head = config["n_embd"], config["n_embd"] // config["n_head"]
+    act, epsilon = ACTIVATIONS[config["activation_function"]], config["layer_norm_epsilon"]
+    for layer, block in enumerate(params["blocks"]):
+        scale = 1 if config["scale_attn_weights"] else d_head**0.5  # gpt2.attention_weights divides by it
+        if config["scale_attn_by_inverse_layer_idx"]:
+            scale /= layer + 1
+        if scale != 1:
+            for array in block["attn"]["c_attn"].values():
+                array[..., :n_embd] *= scale  # the columns that make queries
+        if act is not gpt2.gelu:
+            block["mlp"]["act"] = act
+    if epsilon != 1e-5:
+        for norm in [
+            params["ln_f"],
+            *(block[name] for block in params["blocks"] for name in ("ln_1", "ln_2")),
+        ]:
+            norm["eps"] = epsilon

@@ -1,0 +1,139 @@
+"""The tokenizer of a model in Hugging Face's layout: from tokenizer.json, or vocab.json and merges.txt.
+
+Tokens and merges may be any; what is done with them must be what GPT-2 does, as in encoder.py. Other
+settings are refused by name, and so is a vocabulary whose parts do not belong together: it would give other
+ids for the same text.
+"""
+
+import re
+
+from checkpoint import ModelError
+from encoder import END_OF_TEXT, Encoder, bytes_to_unicode
+from extras.hub import find_file
+from utils import read_json
+
+SPECIAL = re.compile(r"<.+>|\[.+\]")  # how tokens look that no merge makes: <|endoftext|>, <pad>, [MASK]
+
+
+def load_encoder(name, n_vocab, end_of_text):  # -> Encoder
+    """The tokenizer of a model. Added tokens are decoded, and encoded where `allowed_special` asks for them.
+
+    n_vocab: rows of the embedding. A row without a token gets one, such as <|unused50300|>; an added token
+    without a row is left out. end_of_text: the id that ends a text. Raises ModelError for what is not read.
+    """
+    settings = read_settings(name, "tokenizer_config.json")
+    path = find_file(name, "tokenizer.json")
+    files = "tokenizer.json" if path else "vocab.json, merges.txt"
+    try:
+        for field in ("add_prefix_space", "add_bos_token", "add_eos_token"):
+            if settings.get(field):
+                raise ValueError(f"tokenizer_config.json sets {field}, which GPT-2 does not; set it to false")
+        tokens, merges, added = read_tokenizer(path) if path else read_vocabulary(name, settings)
+        for token_id, token in settings.get("added_tokens_decoder", {}).items():
+            added.append(token | {"id": int(token_id)})
+        added = check_added(added, tokens)
+        check_merges(tokens, merges, added)
+        encoder = number(tokens, added, n_vocab)
+    except ValueError as error:
+        raise ModelError(f"the vocabulary of {name} ({files}) is not read here: {error}") from None
+    except (LookupError, TypeError, AttributeError) as error:
+        found = f"something is missing in it, or of another kind ({type(error).__name__}: {error})"
+        raise ModelError(f"the vocabulary of {name} ({files}) is not read here: {found}") from None
+    last = [token for token, token_id in encoder.items() if token_id == end_of_text]
+    return Encoder(encoder, merges, end_of_text=last[0] if last else END_OF_TEXT)
+
+
+def read_settings(name, filename):  # -> dict
+    """A file that a model need not have."""
+    path = find_file(name, filename)
+    return read_json(path) if path else {}
+
+
+def read_tokenizer(path):  # -> {token: id}, [(token, token), ...], added tokens
+    """What tokenizer.json says. Raises ValueError for settings that give a text other ids than GPT-2's."""
+    tokenizer = read_json(path)
+    model, before = tokenizer["model"], tokenizer.get("pre_tokenizer") or {}
+    for field, found, usual in (
+        ("model.type", model.get("type", "BPE"), "BPE"),
+        ("model.dropout", model.get("dropout") or None, None),
+        ("model.continuing_subword_prefix", model.get("continuing_subword_prefix") or "", ""),
+        ("model.end_of_word_suffix", model.get("end_of_word_suffix") or "", ""),
+        ("model.ignore_merges", model.get("ignore_merges", False), False),
+        ("normalizer", tokenizer.get("normalizer"), None),
+        ("pre_tokenizer.type", before.get("type"), "ByteLevel"),
+        ("pre_tokenizer.add_prefix_space", before.get("add_prefix_space"), False),
+        ("pre_tokenizer.use_regex", before.get("use_regex", True), True),
+    ):
+        if found != usual:
+            raise ValueError(f"{field} is {found!r}, in GPT-2 {usual!r}")
+    if adds_tokens(tokenizer.get("post_processor")):
+        raise ValueError("its post_processor puts special tokens around a text, which GPT-2's does not")
+    merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
+    return model["vocab"], merges, list(tokenizer.get("added_tokens", []))
+
+
+def adds_tokens(post_processor):
+    """Whether it puts special tokens around every text, as far as one can tell."""
+    if post_processor is None or post_processor.get("type") == "ByteLevel":
+        return False
+    steps = post_processor.get("single") if post_processor.get("type") == "TemplateProcessing" else None
+    return not isinstance(steps, list) or any([*step] != ["Sequence"] for step in steps)
+
+
+def read_vocabulary(name, settings):  # -> {token: id}, [(token, token), ...], added tokens
+    """What vocab.json and merges.txt say, and the tokens that are added or special by other files."""
+    if settings.get("tokenizer_class") not in (None, "GPT2Tokenizer", "GPT2TokenizerFast"):
+        raise ValueError(f"its tokenizer_class is {settings['tokenizer_class']!r}, in GPT-2 'GPT2Tokenizer'")
+    paths = {file: find_file(name, file) for file in ("vocab.json", "merges.txt")}
+    for file, path in paths.items():
+        if path is None:
+            raise ValueError(f"it has neither tokenizer.json nor {file}; copy those of the model it began as")
+    tokens, lines = read_json(paths["vocab.json"]), paths["merges.txt"].read_text("utf-8").splitlines()
+    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    added = [{"content": token, "id": i} for token, i in read_settings(name, "added_tokens.json").items()]
+    for field, token in (settings | read_settings(name, "special_tokens_map.json")).items():
+        token = token["content"] if isinstance(token, dict) and "content" in token else token
+        if field.endswith("_token") and isinstance(token, str) and token in tokens:
+            added.append({"content": token, "id": tokens[token]})
+    return tokens, merges, added
+
+
+def check_added(added, tokens):  # -> {added token: id}
+    """Raise ValueError for an added token that takes more than its own text, or that has two ids."""
+    ids = {}
+    for token in added:
+        content = token["content"]
+        if not isinstance(content, str) or not content:
+            raise ValueError(f"an added token is {content!r}")
+        for flag in ("lstrip", "rstrip", "single_word"):
+            if token.get(flag):
+                raise ValueError(f"the added token {content!r} has {flag}, in GPT-2 none has")
+        if {token["id"]} != {token["id"], ids.get(content, token["id"]), tokens.get(content, token["id"])}:
+            raise ValueError(f"the added token {content!r} has two ids")
+        ids[content] = token["id"]
+    return ids
+
+
+def check_merges(tokens, merges, added):
+    """Raise ValueError unless the merges make all tokens but bytes, added ones, and what looks special."""
+    symbols = set(bytes_to_unicode().values())
+    for number, merge in enumerate(merges, 1):
+        if len(merge) != 2 or not tokens.keys() >= {*merge, "".join(merge)}:
+            raise ValueError(f"merge {number} is {' '.join(merge)!r}, not two tokens that make a third")
+    if len(set(merges)) < len(merges):
+        raise ValueError("a merge is given twice")
+    if not tokens.keys() >= symbols:
+        raise ValueError(f"{len(symbols - tokens.keys())} of the 256 bytes have no token")
+    made = symbols | set(map("".join, merges))
+    stray = [token for token in tokens.keys() - made - added.keys() if not SPECIAL.fullmatch(token)]
+    if stray:
+        raise ValueError(f"no merge makes the token {min(stray)!r} ({len(stray)} such): merges are missing")
+
+
+def number(tokens, added, n_vocab):  # -> {token: id}
+    """All tokens, one for each row of the embedding. Raises ValueError for ids that are not those of rows."""
+    encoder = tokens | {token: i for token, i in added.items() if token in tokens or i < n_vocab}
+    ids = set(encoder.values())
+    if len(ids) < len(encoder) or {*map(type, ids)} != {int} or not ids <= set(range(n_vocab)):
+        raise ValueError(f"its {len(encoder):,} tokens have not as many different ids below {n_vocab:,}")
+    return {f"<|unused{i}|>": i for i in sorted(set(range(n_vocab)) - ids)} | encoder

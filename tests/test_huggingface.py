@@ -1,0 +1,286 @@
+"""Models in the layout of transformers: what is read as what, and what is refused; without transformers."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from helpers import (
+    assert_same_logits,
+    command,
+    in_openai_layout,
+    lively_params,
+    write_huggingface,
+    write_model,
+)
+
+import checkpoint
+import gpt2
+import utils
+from checkpoint import ModelError
+from extras import huggingface
+from extras.activations import exact_gelu
+
+HPARAMS = {"n_vocab": 4000, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
+IDS = np.random.default_rng(0).integers(0, HPARAMS["n_vocab"], 20)
+BLOCK = {  # OpenAI's name: theirs, in a block
+    "ln_1/g": "ln_1.weight",
+    "ln_1/b": "ln_1.bias",
+    "ln_2/g": "ln_2.weight",
+    "ln_2/b": "ln_2.bias",
+    "attn/c_attn/w": "attn.c_attn.weight",
+    "attn/c_attn/b": "attn.c_attn.bias",
+    "attn/c_proj/w": "attn.c_proj.weight",
+    "attn/c_proj/b": "attn.c_proj.bias",
+    "mlp/c_fc/w": "mlp.c_fc.weight",
+    "mlp/c_fc/b": "mlp.c_fc.bias",
+    "mlp/c_proj/w": "mlp.c_proj.weight",
+    "mlp/c_proj/b": "mlp.c_proj.bias",
+}
+NAMES = {"wte": "wte.weight", "wpe": "wpe.weight", "ln_f/g": "ln_f.weight", "ln_f/b": "ln_f.bias"} | {
+    f"h{layer}/{ours}": f"h.{layer}.{theirs}" for layer in range(2) for ours, theirs in BLOCK.items()
+}
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """A model by OpenAI's names, every number of it random."""
+    return checkpoint.flatten(lively_params(HPARAMS, seed=3, std=0.3))
+
+
+@pytest.fixture
+def tensors(arrays):
+    """The same by the names of transformers."""
+    return {NAMES[name]: array for name, array in arrays.items()}
+
+
+def logits_of(params):
+    return gpt2.gpt2(IDS, **params, n_head=HPARAMS["n_head"])
+
+
+def prefixed(tensors):
+    return {f"transformer.{name}": array for name, array in tensors.items()}
+
+
+# ---- what is read ------------------------------------------------------------------------------------------
+
+
+def test_names_are_those_of_a_table_written_by_hand():
+    assert {name: huggingface.huggingface_name(name) for name in checkpoint.shapes(HPARAMS)} == NAMES
+
+
+@pytest.mark.parametrize("prefix", [dict, prefixed])
+def test_a_model_is_the_same_dict_as_in_openais_layout(tmp_path, arrays, tensors, prefix):
+    encoder, hparams, params = huggingface.load(write_huggingface(tmp_path, prefix(tensors), HPARAMS))
+    assert hparams == HPARAMS and len(encoder.encoder) == HPARAMS["n_vocab"]
+    ours = write_model(tmp_path / "openai", in_openai_layout(arrays), HPARAMS)
+    _, _, wanted = utils.load_encoder_hparams_and_params(str(ours), "models")
+    read, wanted = checkpoint.flatten(params), checkpoint.flatten(wanted)
+    assert read.keys() == wanted.keys()
+    assert all(np.array_equal(read[name], wanted[name]) for name in wanted)
+
+
+def test_every_function_of_the_loader_knows_such_a_folder(tmp_path, tensors):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    encoder, hparams, params = utils.load_encoder_hparams_and_params(folder, "models")
+    assert utils.load_encoder_and_hparams(str(folder), "models")[1] == hparams == HPARAMS
+    new_ids = gpt2.generate(IDS, params, hparams["n_head"], 5)
+    done = command(encoder.decode(IDS[:3]), "3", "--model_size", str(folder))
+    assert len(new_ids) == 5 and done.returncode == 0 and done.stderr == b""
+
+
+@pytest.mark.parametrize("prefix", [dict, prefixed])
+def test_masks_are_passed_over(tmp_path, arrays, tensors, prefix):
+    mask = np.tril(np.ones((1, 1, 32, 32), dtype=np.float32))
+    for layer in range(2):
+        tensors |= {f"h.{layer}.attn.bias": mask > 0 if layer else mask}
+        tensors |= {f"h.{layer}.attn.masked_bias": np.float32(-1e4).reshape(())}
+    params = huggingface.load_params(write_huggingface(tmp_path, prefix(tensors), HPARAMS))
+    assert checkpoint.flatten(params).keys() == arrays.keys()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_float16_is_widened(tmp_path, tensors, dtype):
+    tensors = {name: array.astype(dtype) for name, array in tensors.items()}
+    params = huggingface.load_params(write_huggingface(tmp_path, tensors, HPARAMS))
+    wanted = checkpoint.flatten(params)
+    assert {array.dtype for array in wanted.values()} == {np.dtype(np.float32)}
+    assert np.array_equal(wanted["h1/mlp/c_fc/w"], tensors["h.1.mlp.c_fc.weight"])
+
+
+def test_a_head_that_equals_the_embedding_is_tied(tmp_path, tensors):
+    tensors = prefixed(tensors) | {"lm_head.weight": tensors["wte.weight"].copy()}
+    params = huggingface.load_params(write_huggingface(tmp_path, tensors, HPARAMS))
+    assert type(params["wte"]) is np.ndarray
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_another_head_is_honoured_whatever_the_config_says(tmp_path, tensors, tied):
+    head = np.random.default_rng(5).normal(size=(4000, 24)).astype(np.float32)
+    plain = logits_of(huggingface.load_params(write_huggingface(tmp_path / "plain", tensors, HPARAMS)))
+    tensors = tensors | {"lm_head.weight": head}
+    folder = write_huggingface(tmp_path / "untied", tensors, HPARAMS, tie_word_embeddings=tied)
+    params = huggingface.load_params(folder)
+    hidden = gpt2.transformer(IDS, **params, n_head=3)
+    assert_same_logits(logits_of(params), hidden @ head.T)
+    assert np.abs(logits_of(params) - plain).max() > 0.1
+    assert len(gpt2.generate(IDS, params, 3, 4)) == 4
+
+
+def test_variants_are_leaves_of_the_weights_and_only_where_they_differ(tmp_path, tensors):
+    config = {"layer_norm_epsilon": 1e-6, "activation_function": "gelu", "reorder_and_upcast_attn": True}
+    params = huggingface.load_params(write_huggingface(tmp_path / "a", tensors, HPARAMS, **config))
+    added = checkpoint.flatten(params).keys() - NAMES.keys()
+    norms = {"ln_f/eps"} | {f"h{layer}/ln_{n}/eps" for layer in (0, 1) for n in (1, 2)}
+    assert added == norms | {"h0/mlp/act", "h1/mlp/act"}
+    assert params["ln_f"]["eps"] == 1e-6 and params["blocks"][1]["mlp"]["act"] is exact_gelu
+    usual = {"layer_norm_epsilon": 1e-5, "activation_function": "gelu_pytorch_tanh", "n_inner": 96}
+    params = huggingface.load_params(write_huggingface(tmp_path / "b", tensors, HPARAMS, **usual))
+    assert checkpoint.flatten(params).keys() == NAMES.keys()
+
+
+@pytest.mark.parametrize("scaled, by_layer", [(True, True), (False, True), (False, False)])
+def test_the_scale_of_attention_is_in_what_makes_the_queries(tmp_path, arrays, tensors, scaled, by_layer):
+    config = {"scale_attn_weights": scaled, "scale_attn_by_inverse_layer_idx": by_layer}
+    params = huggingface.load_params(write_huggingface(tmp_path, tensors, HPARAMS, **config))
+    for layer in range(2):
+        scale = (1 if scaled else 8**0.5) / (layer + 1 if by_layer else 1)
+        for leaf in "wb":
+            read = params["blocks"][layer]["attn"]["c_attn"][leaf]
+            array = arrays[f"h{layer}/attn/c_attn/{leaf}"]
+            assert np.allclose(read[..., :24], array[..., :24] * scale, rtol=1e-6)
+            assert np.array_equal(read[..., 24:], array[..., 24:])
+
+
+def test_another_width_of_ffn_is_among_the_sizes(tmp_path, arrays):
+    hparams = HPARAMS | {"n_inner": 40}
+    arrays = checkpoint.flatten(lively_params(hparams, seed=4))
+    tensors = {NAMES[name]: array for name, array in arrays.items()}
+    _, read, params = huggingface.load(write_huggingface(tmp_path, tensors, HPARAMS, n_inner=40))
+    assert read == hparams and params["blocks"][0]["mlp"]["c_fc"]["w"].shape == (24, 40)
+    assert_same_logits(logits_of(params), logits_of(checkpoint.nest(arrays)))
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------
+
+
+def assert_refused(folder, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        huggingface.load(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES.values())
+@pytest.mark.parametrize("prefix", [dict, prefixed])
+def test_each_tensor_must_be_there(tmp_path, tensors, prefix, name):
+    del tensors[name]
+    folder = write_huggingface(tmp_path, prefix(tensors), HPARAMS)
+    assert_refused(folder, rf"by config.json, .* lacks (transformer\.)?{re.escape(name)} \(1 in all\)")
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("h.2.ln_1.weight", (24,)),
+        ("h.0.attn.c_attn.bias2", (72,)),
+        ("h.0.attn.bias", (32, 32)),
+        ("h.0.crossattention.bias", (1, 1, 32, 32)),
+        ("score.weight", (2, 24)),
+        ("lm_head.bias", (4000,)),
+        ("wte", (4000, 24)),
+    ],
+)
+def test_no_other_tensor_may_be_there(tmp_path, tensors, name, shape):
+    tensors[name] = np.zeros(shape, dtype=np.float32)
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    assert_refused(
+        folder, rf"by config.json, .* has unknown {re.escape(name)} \(1 in all\): one of the two is"
+    )
+
+
+def test_names_with_and_without_the_prefix_do_not_mix(tmp_path, tensors):
+    tensors["transformer.ln_f.bias"] = tensors.pop("ln_f.bias")
+    assert_refused(write_huggingface(tmp_path, tensors, HPARAMS), r"has unknown .* \(27 in all\)")
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (
+            lambda t: t | {"wpe.weight": t["wpe.weight"].T},
+            r"by config.json, wpe.weight is \[32, 24\], in .*\[24, 32\]",
+        ),
+        (
+            lambda t: t | {"h.1.attn.c_attn.weight": t["h.1.attn.c_attn.weight"].T},
+            r"h.1.attn.c_attn.weight is \[24, 72\], in .* it is \[72, 24\]",
+        ),
+        (lambda t: t | {"ln_f.bias": np.zeros((1,), np.float32)}, r"ln_f.bias is \[24\], in .* it is \[1\]"),
+        (lambda t: t | {"ln_f.bias": np.zeros(24)}, "ln_f.bias is float64, not float32 or float16"),
+        (lambda t: t | {"ln_f.bias": np.full(24, np.nan, np.float32)}, "ln_f.bias holds NaN or infinity"),
+        (lambda t: t | {"lm_head.weight": np.zeros((3, 24), np.float32)}, r"lm_head.weight is \[4000, 24\]"),
+        (
+            lambda t: t | {"lm_head.weight": np.full((4000, 24), np.inf, np.float32)},
+            "lm_head.weight holds NaN",
+        ),
+    ],
+)
+def test_every_tensor_must_be_right(tmp_path, tensors, spoil, message):
+    assert_refused(write_huggingface(tmp_path, spoil(tensors), HPARAMS), message)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"model_type": "llama"}, "model_type is 'llama'; read here is 'gpt2'"),
+        (
+            {"architectures": ["GPT2ForSequenceClassification"]},
+            "is a GPT2ForSequenceClassification.*extras.heads",
+        ),
+        ({"architectures": ["MyGPT2"]}, "is a MyGPT2, not a GPT2LMHeadModel"),
+        ({"activation_function": "gelu_10"}, "activation_function is 'gelu_10'; read here is 'gelu_new' or "),
+        ({"activation_function": ["gelu"]}, "activation_function is"),
+        ({"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes'; read here is True or False"),
+        ({"add_cross_attention": True}, "add_cross_attention is True; read here is False"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is .*; read here is None"),
+        ({"tie_word_embeddings": False}, "lacks lm_head.weight"),
+        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon is 0, expected a number between 0 and 1"),
+        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
+        ({"n_head": 5}, "n_embd 24 is not a multiple of n_head 5"),
+        ({"n_head": 0}, "n_head is 0, expected a whole number from 1"),
+        ({"n_embd": None}, "n_embd is None"),
+        ({"n_embd": 24.0}, "n_embd is 24.0"),
+        ({"n_layer": 10**9}, "n_layer is 1000000000"),
+        ({"n_layer": 3}, r"lacks h.2.attn.c_attn.bias \(12 in all\)"),
+        ({"n_layer": 1}, r"has unknown h.1.attn.c_attn.bias \(12 in all\)"),
+        ({"n_inner": 48}, r"h.0.mlp.c_fc.bias is|h.0.mlp.c_fc.weight is \[24, 48\]"),
+        ({"n_inner": "48"}, "n_inner is '48'"),
+        ({"n_positions": 64}, r"wpe.weight is \[64, 24\], in .* it is \[32, 24\]"),
+        ({"vocab_size": 5000}, r"wte.weight is \[5000, 24\]"),
+    ],
+)
+def test_a_config_that_is_not_honoured_is_refused_by_name(tmp_path, tensors, config, message):
+    assert_refused(write_huggingface(tmp_path, tensors, HPARAMS, **config), message)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"n_embd": 24, "n_embd": 24}', "<html>", "7"])
+def test_a_config_that_is_no_config_is_refused(tmp_path, tensors, text):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    (folder / "config.json").write_text(text)
+    assert_refused(folder, "config.json: .*; delete it and get it again")
+
+
+def test_a_folder_in_both_layouts_is_refused(tmp_path, tensors):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    (folder / "hparams.json").write_text(json.dumps(HPARAMS))
+    with pytest.raises(ModelError, match="hparams.json and config.json.*give each a folder of its own"):
+        utils.load_encoder_hparams_and_params(folder, "models")
+
+
+def test_a_missing_library_says_what_to_install(tmp_path, tensors):
+    (tmp_path / "safetensors.py").write_text("raise ImportError('No module named safetensors')")
+    folder = write_huggingface(tmp_path / "model", tensors, HPARAMS)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = command("hi", "--model_size", str(folder), env=environment)
+    wanted = b"gpt2.py: No module named safetensors: pip install -r requirements-extras.txt\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", wanted)
