@@ -7,6 +7,7 @@ and does not ask for it again: a model that is there needs no network.
 import functools
 import os
 import re
+import sys
 from pathlib import Path
 
 from checkpoint import ModelError
@@ -62,7 +63,8 @@ def download(repo, filename, revision):  # -> Path, or None if the model has no 
         from huggingface_hub import errors, logging
     except ImportError as error:
         raise ImportError(f"{error}: {INSTALL}") from None
-    logging.set_verbosity_error()  # it would tell of every try
+    if not sys.stderr.isatty():
+        logging.set_verbosity_error()  # it tells of every try, which is for people
     try:
         known = hub.try_to_load_from_cache(repo, filename, revision=revision)
         if known is hub._CACHED_NO_EXIST and re.fullmatch("[0-9a-f]{40}", revision):

@@ -80,6 +80,7 @@ def test_variants_come_back_as_they_were(tmp_path, tiny, params):
     hparams, params = vary(params, HPARAMS)
     export.save(tmp_path / "out", tiny[0], hparams, params)
     assert_same_model((tiny[0], hparams, params), huggingface.load(tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
 
 
 def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path, tiny, params):

@@ -78,6 +78,14 @@ def test_a_model_is_downloaded_once_and_then_needs_no_network(files, tmp_path):
     assert (alone.returncode, alone.stdout, alone.stderr) == (0, first.stdout, b"")
 
 
+def test_files_that_a_model_has_not_are_not_missed_without_a_network(files, tmp_path):
+    files = without(files, "tokenizer.json", "tokenizer_config.json")
+    with serve_hub({"me/old": files}) as (address, _):
+        first = run("me/old", address, tmp_path)
+    alone = run("me/old", address, tmp_path)
+    assert first.returncode == 0 and (alone.stdout, alone.stderr) == (first.stdout, b"")
+
+
 def test_all_files_come_from_the_commit_that_the_first_came_from(files, tmp_path):
     with serve_hub({"me/mine": files}) as (address, asked):
         assert run("me/mine@v1", address, tmp_path).returncode == 0

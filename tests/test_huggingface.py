@@ -135,7 +135,12 @@ def test_variants_are_leaves_of_the_weights_and_only_where_they_differ(tmp_path,
     norms = {"ln_f/eps"} | {f"h{layer}/ln_{n}/eps" for layer in (0, 1) for n in (1, 2)}
     assert added == norms | {"h0/mlp/act", "h1/mlp/act"}
     assert params["ln_f"]["eps"] == 1e-6 and params["blocks"][1]["mlp"]["act"] is exact_gelu
-    usual = {"layer_norm_epsilon": 1e-5, "activation_function": "gelu_pytorch_tanh", "n_inner": 96}
+    usual = {
+        "layer_norm_epsilon": 1e-5,
+        "activation_function": "gelu_pytorch_tanh",
+        "n_inner": 96,
+        "n_ctx": 9,
+    }
     params = huggingface.load_params(write_huggingface(tmp_path / "b", tensors, HPARAMS, **usual))
     assert checkpoint.flatten(params).keys() == NAMES.keys()
 

@@ -59,8 +59,8 @@ def test_editing_an_array_leaves_the_file_alone(tmp_path):
     "header, data, n_header, message",
     [
         (b"", b"", None, "delete it and get it again"),
-        (b"{}", b"", 2**63, "header too large"),
-        (b"{}", b"", 2**64 - 1, "header too large"),
+        (b"{}", b"", 2**63, "(?i)header ?too ?large"),
+        (b"{}", b"", 2**64 - 1, "(?i)header ?too ?large"),
         (b"{}", b"", 10**6, "delete it"),
         (b"{", b"", None, "delete it"),
         (b"[]", b"", None, "delete it"),

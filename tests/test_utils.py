@@ -78,6 +78,16 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
         utils.download_gpt2_files("tiny", "models")
 
 
+def test_a_file_is_no_name_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ckpt.pt").touch()
+    with pytest.raises(
+        ValueError, match="out/ckpt.pt is a file, a model is a folder; python -m extras.convert"
+    ):
+        utils.load_encoder_hparams_and_params("out/ckpt.pt", "models")
+
+
 def test_a_released_name_is_not_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "124M").mkdir()
