@@ -69,6 +69,11 @@ def shapes(hparams):  # -> {name: shape}
     return table
 
 
+def count(hparams):  # -> int
+    """How many numbers a GPT-2 of these sizes has: 124,439,808 for PRESETS["124M"]."""
+    return sum(math.prod(shape) for shape in shapes(hparams).values())
+
+
 def random_params(hparams, rng):  # -> params
     """An untrained GPT-2, drawn with rng, a np.random.Generator (Radford et al. 2019, 2.3, and their code).
 
@@ -113,27 +118,32 @@ def flatten(params):  # -> {"h0/mlp/c_fc/w": array, ...}
     return arrays
 
 
-def to_params(arrays, hparams, source, sizes="hparams.json", spell=str):  # {name: array}, ... -> params
+def to_params(arrays, hparams, source, hparams_file="hparams.json", original_name=str):  # -> params
     """Check arrays, whoever made them, against `shapes(hparams)`, widen float16 to float32, and nest them.
 
-    Raises ModelError for a name too few or too many, a shape, a dtype, NaN or ∞. Its words: source, where the
-    arrays are from; sizes, where hparams are from; spell, a function from OpenAI's name to the one in source.
+    arrays: {OpenAI's name: array}. Raises ModelError for a name too few or too many, a shape, a dtype, NaN or
+    ∞, in words that name the source, the hparams_file, and each array by its original_name in the source.
     """
     table = shapes(hparams)
     lacking, unknown = table.keys() - arrays.keys(), arrays.keys() - table.keys()
     for verb, names in (("lacks", lacking), ("has unknown", unknown)):
         if names:
-            found = f"by {sizes}, {source} {verb} {min(map(spell, names))} ({len(names)} in all)"
+            found = (
+                f"by {hparams_file}, {source} {verb} {min(map(original_name, names))} ({len(names)} in all)"
+            )
             raise ModelError(f"{found}: {MIXED_UP}")
     return nest(
-        {name: to_float32(arrays[name], shape, spell(name), source, sizes) for name, shape in table.items()}
+        {
+            name: to_float32(arrays[name], shape, original_name(name), source, hparams_file)
+            for name, shape in table.items()
+        }
     )
 
 
-def to_float32(array, shape, name, source, sizes):  # -> array of float32
+def to_float32(array, shape, name, source, hparams_file):  # -> array of float32
     """Check one array, and widen it if it is float16. Raises ModelError, in the words of `to_params`."""
     if array.shape != shape:
-        found = f"by {sizes}, {name} is {list(shape)}, in {source} it is {list(array.shape)}"
+        found = f"by {hparams_file}, {name} is {list(shape)}, in {source} it is {list(array.shape)}"
         raise ModelError(f"{found}: {MIXED_UP}")
     if array.dtype not in (np.float32, np.float16):
         raise ModelError(f"{source}: {name} is {array.dtype}, not float32 or float16: save it as float32")

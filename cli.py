@@ -85,8 +85,9 @@ def call(function, argv, program="gpt2.py"):
     from fire.decorators import SetParseFn
 
     words = [f"{word}=yes" if word in FLAGS else word for word in argv]
+    first = next(iter(inspect.signature(function).parameters))
     if words and not words[0].startswith("--"):
-        words[0] = f"--{next(iter(inspect.signature(function).parameters))}={words[0]}"
+        words[0] = f"--{first}={words[0]}"
     names = set()
     for word, following in zip(words, [*words[1:], "--"]):
         if is_option(word):
@@ -95,7 +96,7 @@ def call(function, argv, program="gpt2.py"):
             if not name:
                 raise ValueError(f"{word} is not an option (see --help)")
             if not equals and is_option(following):
-                raise ValueError(f"{option} has no value (see --help); a prompt can go in as --prompt=...")
+                raise ValueError(f"{option} has no value (see --help); a {first} can go in as --{first}=...")
             if name in names:
                 raise ValueError(f"{option} is given twice (see --help)")
             names.add(name)
@@ -156,7 +157,7 @@ def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, lookup=Fal
     check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])  # before any weight
     params = load_params(model_size, models_dir)
     new_ids = stream(ids, params, hparams["n_head"], n_tokens_to_generate)
-    yield from encoder.decode_stream(takewhile(lambda token_id: token_id != encoder.end_of_text, new_ids))
+    yield from encoder.decode_stream(takewhile(lambda token_id: token_id not in encoder.stop_ids, new_ids))
 
 
 def write(pieces):

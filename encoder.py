@@ -42,21 +42,22 @@ class Encoder:
     """A tokenizer: `encode` turns text into ids, `decode` turns ids back into text.
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
-    first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`; end_of_text:
-    the token that ends a text; its id, or None if there is no such token, is the attribute of that name. A
-    token that is not a byte and that no merge makes is special, like <|endoftext|>.
+    first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`. A
+    token that is not a byte and that no merge makes is special, like <|endoftext|>; so are special_tokens.
+    stop_tokens: those that end a text, as far as encoder has them; their ids are the attribute stop_ids.
     """
 
-    def __init__(self, encoder, bpe_merges, errors="replace", end_of_text=END_OF_TEXT):
+    def __init__(self, encoder, bpe_merges, errors="replace", special_tokens=(), stop_tokens=(END_OF_TEXT,)):
         bpe_merges = [tuple(merge) for merge in bpe_merges]
         self.encoder = encoder
         self.decoder = {token_id: token for token, token_id in encoder.items()}
         self.errors = errors
-        self.end_of_text = encoder.get(end_of_text)
+        self.stop_ids = {encoder[token] for token in stop_tokens if token in encoder}
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
         self.bpe_ranks = {merge: rank for rank, merge in enumerate(bpe_merges)}
-        self.special_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
+        self.literal_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
+        self.special_tokens = self.literal_tokens | set(special_tokens)
         self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words recur; safe under threads
 
     def encode(self, text, allowed_special=()):  # str -> list of ids
@@ -122,7 +123,7 @@ class Encoder:
             token = self.decoder[operator.index(token_id)]
         except (KeyError, TypeError):
             raise ValueError(f"{token_id!r} is not an id: ids are 0 to {len(self.decoder) - 1}") from None
-        if token in self.special_tokens:
+        if token in self.literal_tokens:
             return token.encode()
         return bytes(self.byte_decoder[character] for character in token)
 

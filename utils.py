@@ -146,11 +146,11 @@ def huggingface(model_size):  # -> module, or None
     A name is "owner/name" or one of its old short names, such as "gpt2-xl"; "@revision" may follow.
     """
     if os.path.isdir(model_size):
-        found = [os.path.exists(os.path.join(model_size, name)) for name in ("hparams.json", "config.json")]
-        if all(found):
+        found = set(os.listdir(model_size))
+        wanted = bool(found & {"config.json", "model.safetensors"})
+        if wanted and "hparams.json" in found:
             advice = "OpenAI's layout and Hugging Face's: give each a folder of its own"
             raise ModelError(f"{model_size} has hparams.json and config.json, {advice}")
-        wanted = found[1]
     else:
         name = str(model_size).partition("@")[0]
         wanted = name in SHORT_NAMES or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None

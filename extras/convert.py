@@ -1,9 +1,9 @@
 """From a pickle to safetensors, once: `python -m extras.convert FILE OUT_FOLDER`.
 
 PyTorch saves models as pickles, and many exist in no other form. A pickle is a program that builds objects,
-and may do anything else as well. PyTorch's `weights_only` runs it without the means to; so one is read only
-here, and only so. What comes out is a folder that `--model_size`, transformers and, for an adapter, peft can
-read.
+and may do anything else as well. PyTorch's `weights_only` lets it build tensors only, and before 2.10 there
+were ways around that: so one is read nowhere but here, and by no older PyTorch. What comes out is a folder
+for `--model_size`, transformers or, if it is an adapter, peft.
 
 Sources: train.py and model.py of karpathy/nanoGPT, karpathy/minGPT, loralib/layers.py of microsoft/LoRA.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from checkpoint import ModelError, shapes
 from cli import run
-from extras import huggingface
+from extras import heads, huggingface
 from extras.export import new_folder, save, write_json, write_tensors
 from extras.tensors import read_shards
 from utils import get_encoder
@@ -43,6 +43,7 @@ OUT_FOLDER           a new folder
 Exit status: 0; 2 wrong use; 1 unusable file; 130 Ctrl-C
 """
 EXACT_SINCE = datetime(2023, 6, 14)  # nanoGPT's change from gelu_new to gelu, its pull request 274
+SAFE_TORCH = (2, 10)  # before, a crafted file gets past weights_only (CVE-2025-32434, CVE-2026-24747)
 BESIDE = (  # what belongs to pytorch_model.bin
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
@@ -92,9 +93,12 @@ def convert(
         raise ValueError(f"{file} does not say how many heads a layer has: give --n_head")
     if n_head not in (None, found):
         raise ValueError(f"{file} says that a layer has {found} heads, --n_head says {n_head}")
-    activation = activation or ("gelu" if exact else "gelu_new")
-    convert_transposed(state, file, out_folder, get_encoder(tokenizer, models_dir), activation, found)
-    return f"{kind} with {found} heads and {activation}, {file}"
+    guess = "gelu" if exact else "gelu_new"
+    convert_transposed(
+        state, file, out_folder, get_encoder(tokenizer, models_dir), activation or guess, found
+    )
+    by = "" if activation or kind == "a minGPT" else " (by the date of the file; --activation gives another)"
+    return f"{kind} with {found} heads and {activation or guess}{by}, {file}"
 
 
 def read_pickle(file):  # -> dict, {name: array}
@@ -103,6 +107,11 @@ def read_pickle(file):  # -> dict, {name: array}
         import torch
     except ImportError as error:
         raise ImportError(f"{error}: pip install torch") from None
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
+        wanted = ".".join(map(str, SAFE_TORCH))
+        raise ImportError(
+            f"a file can make PyTorch {torch.__version__} run code: pip install 'torch>={wanted}'"
+        )
     if file.name.endswith(".index.json"):
         return {}, read_shards(file, "bin", file.with_name, lambda shard: read_pickle(shard)[1])
     try:
@@ -145,6 +154,10 @@ def convert_transformers(state, file, out_folder):  # -> str
         for name in BESIDE:
             if file.with_name(name).is_file():
                 shutil.copyfile(file.with_name(name), folder / name)
+        kind = (huggingface.read_config(folder)["architectures"] or [None])[0]
+        (heads.load_params if kind in heads.HEADS else huggingface.load_params)(
+            folder
+        )  # is it a whole model?
     return f"a model of transformers, {file}"
 
 

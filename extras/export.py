@@ -39,7 +39,7 @@ def save(folder, encoder, hparams, params):
 @contextlib.contextmanager
 def new_folder(folder):  # -> Path
     """A folder to fill, under another name: it gets its own if nothing goes wrong, else it is deleted."""
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists: name a folder that is new, or empty")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,10 @@ def to_config(encoder, hparams, params):  # -> {field: value}
         "activation_function": names[0],
         "layer_norm_epsilon": epsilons.pop(),
         "tie_word_embeddings": isinstance(params["wte"], np.ndarray),
-        "bos_token_id": encoder.end_of_text,
-        "eos_token_id": encoder.end_of_text,
+        "bos_token_id": min(encoder.stop_ids, default=None),
+        "eos_token_id": sorted(encoder.stop_ids)
+        if len(encoder.stop_ids) > 1
+        else min(encoder.stop_ids, default=None),
         "dtype": "float32",
     }
 
@@ -82,7 +84,7 @@ def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": ar
     """What model.safetensors holds. Raises ValueError for params that are not of these hparams."""
     arrays = {name: leaf for name, leaf in flatten(params).items() if not name.endswith(("/eps", "/act"))}
     wanted = shapes(hparams)
-    if not isinstance(arrays["wte"], np.ndarray):
+    if "wte" in arrays and not isinstance(arrays["wte"], np.ndarray):
         arrays |= {"wte": arrays["wte"][:], "lm_head": arrays["wte"].T.T}  # rows and head are two matrices
         wanted["lm_head"] = wanted["wte"]
     for name in sorted(arrays.keys() | wanted.keys()):
@@ -98,8 +100,10 @@ def write_tokenizer(folder, encoder, n_ctx):
     merges = [f"{a} {b}" for a, b in encoder.bpe_ranks]
     (folder / "merges.txt").write_bytes("\n".join(["#version: 0.2", *merges, ""]).encode())
     write_json(folder / "vocab.json", encoder.encoder)
-    end_of_text = encoder.decoder.get(encoder.end_of_text)
-    names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), end_of_text)
+    stops = [
+        encoder.decoder[i] for i in sorted(encoder.stop_ids) if encoder.decoder[i] in encoder.special_tokens
+    ]
+    names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), stops[0] if stops else None)
     settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "model_max_length": n_ctx}
     write_json(folder / "tokenizer_config.json", settings | names)
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}

@@ -18,6 +18,7 @@ import numpy as np
 import gpt2
 from checkpoint import ModelError, to_float32
 from extras import huggingface
+from extras.hub import forcing
 from extras.tensors import read_tensors
 
 HEADS = {  # class: the name of its matrix
@@ -34,26 +35,31 @@ SUMMARY = {  # how a GPT2DoubleHeadsModel scores a choice, unless config.json sa
 }
 
 
-def load(name_or_folder):  # -> Encoder, hparams, params, head
+def load(name):  # -> Encoder, hparams, params, head
     """A model with one of the heads, from the hub or a folder, as `huggingface.load`; errors are the same.
 
     head: {"w": [n_embd, n_labels], "b": [n_labels], "labels": their names, "pad_id": id of padding, or None}.
     The params of a GPT2DoubleHeadsModel are a language model, too.
     """
-    config = huggingface.read_config(name_or_folder)
+    params, head = load_params(name)
+    return huggingface.load_encoder(name), huggingface.load_hparams(name), params, head
+
+
+@forcing
+def load_params(name):  # -> params, head
+    """The weights of a model with one of the heads."""
+    config = huggingface.read_config(name)
     kind = (config["architectures"] or [None])[0]
     if kind not in HEADS:
-        found = f"{name_or_folder} is a {kind}, here are read {', '.join(HEADS)}"
+        found = f"{name} is a {kind}; supported: {', '.join(HEADS)}"
         raise ModelError(f"{found}; a language model is read by extras.huggingface.load")
     if kind == "GPT2DoubleHeadsModel":
-        config = SUMMARY | config
         for field, usual in SUMMARY.items():
-            if config[field] != usual:
-                raise ModelError(f"{name_or_folder}: {field} is {config[field]!r}, read here is {usual!r}")
-    tensors = read_tensors(name_or_folder)
-    head = pop_head(tensors, kind, config, name_or_folder)
-    params = huggingface.to_params(tensors, config, name_or_folder, kind == "GPT2DoubleHeadsModel")
-    return huggingface.load_encoder(name_or_folder), huggingface.to_hparams(config), params, head
+            if config.get(field, usual) != usual:
+                raise ModelError(f"{name}: {field} is {config[field]!r}; supported: {usual!r}")
+    tensors = read_tensors(name)
+    head = pop_head(tensors, kind, config, name)
+    return huggingface.to_params(tensors, config, name, kind == "GPT2DoubleHeadsModel"), head
 
 
 def pop_head(tensors, kind, config, source):  # -> head
@@ -77,11 +83,9 @@ def pop_head(tensors, kind, config, source):  # -> head
 def label_names(config, source):  # -> list of str
     """The labels in their order: id2label is {"0": "negative", "1": "positive"}, say. The default is two."""
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    try:
-        return [str(names[str(i)]) for i in range(len(names))]
-    except (KeyError, TypeError):
-        found = f"id2label in config.json has not the keys 0 to {len(names) - 1}"
-        raise ModelError(f"{source}: {found}") from None
+    if not isinstance(names, dict) or names.keys() != {str(i) for i in range(len(names))}:
+        raise ModelError(f"{source}: id2label is {names!r}, expected names for the keys 0, 1, ...")
+    return [str(names[str(i)]) for i in range(len(names))]
 
 
 def score_tokens(inputs, params, n_head, head):  # [n_seq] -> [n_seq, n_labels]
@@ -93,8 +97,13 @@ def score_tokens(inputs, params, n_head, head):  # [n_seq] -> [n_seq, n_labels]
 
 
 def score_text(inputs, params, n_head, head):  # [n_seq] -> [n_labels]
-    """The scores at the last token that is not padding, the only one that has seen the whole text."""
-    return at(score_tokens(inputs, params, n_head, head), last_token(inputs, head["pad_id"]))
+    """The scores at the last token that is not padding, the only one that has seen the whole text.
+
+    Raises ValueError for a batch without an id of padding: head["pad_id"] is None.
+    """
+    if np.ndim(inputs) > 1 and head["pad_id"] is None:
+        raise ValueError("this model has no id of padding: score one text at a time, or set head['pad_id']")
+    return at_positions(score_tokens(inputs, params, n_head, head), last_token(inputs, head["pad_id"]))
 
 
 def score_spans(inputs, params, n_head, head):  # [n_seq] -> [n_seq], [n_seq]
@@ -111,10 +120,9 @@ def best_span(starts, ends, n_most=30):  # [n_seq], [n_seq] -> first, last
     return tuple(int(i) for i in np.unravel_index(sums.argmax(), sums.shape))
 
 
-def score_choices(inputs, params, n_head, head, ends=None):  # [n_choices, n_seq] -> [n_choices]
-    """A score of each way to go on, at its last token, or at the position that `ends` gives: [n_choices]."""
-    ends = last_token(inputs, head["pad_id"]) if ends is None else np.asarray(ends)
-    return at(score_tokens(inputs, params, n_head, head), ends)[..., 0]
+def score_choices(inputs, params, n_head, head, ends):  # [n_choices, n_seq] -> [n_choices]
+    """A score of each way to go on. ends: the position of its last token, [n_choices]."""
+    return at_positions(score_tokens(inputs, params, n_head, head), np.asarray(ends))[..., 0]
 
 
 def last_token(inputs, pad_id):  # [n_seq] -> position
@@ -125,6 +133,6 @@ def last_token(inputs, pad_id):  # [n_seq] -> position
     return np.max(np.where(inputs == pad_id, 0, np.arange(inputs.shape[-1])), axis=-1)
 
 
-def at(rows, positions):  # [n_seq, n], position -> [n]
+def at_positions(rows, positions):  # [n_seq, n], position -> [n]
     """One row of each text."""
     return np.take_along_axis(rows, positions[..., None, None], axis=-2)[..., 0, :]

@@ -13,6 +13,7 @@ from pathlib import Path
 from checkpoint import ModelError
 from utils import SHORT_NAMES
 
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 INSTALL = "pip install -r requirements-extras.txt"
 
 
@@ -24,24 +25,11 @@ def find_file(name, filename):  # -> Path, or None if the model has no such file
     if os.path.isdir(name):
         path = Path(name) / filename
         return path if path.is_file() else None
-    repo, revision = parse(name)
+    repo, revision = parse_name(name)
     return download(repo, filename, commit_of(repo, revision))
 
 
-def has_file(name, filename):  # -> bool
-    """Whether a model has a file, without downloading it."""
-    if os.path.isdir(name):
-        return (Path(name) / filename).is_file()
-    import huggingface_hub as hub
-
-    repo, revision = parse(name)
-    try:
-        return hub.file_exists(repo, filename, revision=commit_of(repo, revision))
-    except OSError:  # no network
-        return False
-
-
-def parse(name):  # "gpt2@v1" -> "openai-community/gpt2", "v1"
+def parse_name(name):  # "gpt2@v1" -> "openai-community/gpt2", "v1"
     """The full name of a model on the hub, and the branch, tag or commit."""
     repo, _, revision = str(name).partition("@")
     return SHORT_NAMES.get(repo, repo), revision or "main"
@@ -60,27 +48,66 @@ def download(repo, filename, revision):  # -> Path, or None if the model has no 
     """One file from the hub, unless it was downloaded before."""
     try:
         import huggingface_hub as hub
-        from huggingface_hub import errors, logging
+        from huggingface_hub import logging
     except ImportError as error:
         raise ImportError(f"{error}: {INSTALL}") from None
+
+    def kept(filename):
+        return hub.try_to_load_from_cache(repo, filename, revision=revision)
+
+    is_commit, verbosity = re.fullmatch("[0-9a-f]{40}", revision), logging.get_verbosity()
+    if is_commit and kept(filename) is hub._CACHED_NO_EXIST:
+        return None  # a commit never gets another file
     if not sys.stderr.isatty():
-        logging.set_verbosity_error()  # it tells of every try, which is for people
+        logging.set_verbosity_error()  # it logs every retry, which is for people
     try:
-        known = hub.try_to_load_from_cache(repo, filename, revision=revision)
-        if known is hub._CACHED_NO_EXIST and re.fullmatch("[0-9a-f]{40}", revision):
-            return None  # a commit never gets another file
         return Path(hub.hf_hub_download(repo, filename, revision=revision))
-    except errors.RepositoryNotFoundError:
-        missing = "no folder here, and no model on the Hugging Face hub that everybody may read"
-        raise ModelError(f"{repo} is {missing}; check the name (HF_TOKEN opens what is yours)") from None
-    except errors.RevisionNotFoundError:
-        raise ModelError(f"{repo} has no revision {revision!r}") from None
-    except errors.LocalEntryNotFoundError as error:  # a kind of the next, so it comes first
-        problem = f"{repo} is no folder here, and from the hub, {filename} cannot be downloaded"
-        raise ModelError(f"{problem}: {error.__cause__}; --model_size tiny needs no network") from None
-    except errors.EntryNotFoundError:
+    except hub.errors.LocalEntryNotFoundError as error:  # no network
+        if is_commit and any(isinstance(kept(weights), str) for weights in WEIGHTS):
+            return None  # the model was downloaded whole, without such a file
+        raise explain(error, repo, filename, revision) from None
+    except hub.errors.EntryNotFoundError:
         return None
-    except errors.HFValidationError as error:
-        raise ModelError(f"{repo!r} cannot be the name of a model on the hub: {error}") from None
-    except errors.HfHubHTTPError as error:
-        raise ModelError(f"cannot download {filename} of {repo}: {error}") from None
+    except Exception as error:  # the library for HTTP, and its errors, change with the hub's versions
+        raise explain(error, repo, filename, revision) from None
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def explain(error, repo, filename, revision):  # -> exception
+    """What went wrong with a download, in one line, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        advice = f"accept its terms at https://huggingface.co/{repo}, then put a token into HF_TOKEN"
+        return ModelError(f"{repo} is not open to all: {advice}")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        missing = "no folder here, and no model on the Hugging Face hub that everybody may read"
+        return ModelError(f"{repo} is {missing}; check the name (HF_TOKEN opens what is yours)")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelError(f"{repo} has no revision {revision!r}")
+    if isinstance(error, errors.HFValidationError):
+        return ModelError(f"{repo!r} cannot be the name of a model on the hub: {error}")
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        problem = f"{repo} is no folder here, and from the hub, {filename} cannot be downloaded"
+        return ModelError(f"{problem}: {error.__cause__}; --model_size tiny needs no network")
+    if isinstance(error, OSError) and not isinstance(error, (errors.HfHubHTTPError, ConnectionError)):
+        return error  # the disk's
+    return ModelError(f"cannot download {filename} of {repo}: {error}; try again")
+
+
+def forcing(load):
+    """Let an error of load(name) say how to get a damaged file again from the hub, whose library keeps it."""
+
+    @functools.wraps(load)
+    def load_or_say_how(name):
+        try:
+            return load(name)
+        except ModelError as error:
+            if os.path.isdir(name) or not re.search("get (it|both|them) again", str(error)):
+                raise
+            repo, revision = parse_name(name)
+            command = f"hf download {repo} --revision {revision} --force-download"
+            raise ModelError(f"{error}: {command} does that") from None
+
+    return load_or_say_how

@@ -17,7 +17,7 @@ import gpt2
 from checkpoint import MIXED_UP, ModelError, check_hparams, shapes, to_float32
 from extras import vocabulary
 from extras.activations import ACTIVATIONS
-from extras.hub import find_file
+from extras.hub import find_file, forcing
 from extras.tensors import read_tensors
 from utils import read_json
 
@@ -37,9 +37,16 @@ DEFAULTS = {  # what it means that config.json leaves out a field
     "tie_word_embeddings": True,
     "add_cross_attention": False,
     "quantization_config": None,
+    "auto_map": None,  # code of its own
     "eos_token_id": 50256,
     "pad_token_id": None,
 }  # reorder_and_upcast_attn is not read: it tells float16 when to round, and float32 nothing
+ALIASES = {
+    "max_position_embeddings": "n_positions",
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 ALLOWED = {  # other values of these fields are refused
     "model_type": ["gpt2"],
     "activation_function": list(ACTIVATIONS),
@@ -48,6 +55,7 @@ ALLOWED = {  # other values of these fields are refused
     "tie_word_embeddings": [True, False],
     "add_cross_attention": [False],
     "quantization_config": [None],
+    "auto_map": [None],
 }
 
 
@@ -60,22 +68,28 @@ def load(name_or_folder):  # -> Encoder, hparams, params
     return load_encoder(name_or_folder), load_hparams(name_or_folder), load_params(name_or_folder)
 
 
+@forcing
 def load_encoder(name):  # -> Encoder
     """The tokenizer of a model; see `vocabulary.load_encoder`."""
-    config = read_config(name)
-    return vocabulary.load_encoder(name, config["vocab_size"], config["eos_token_id"])
+    config, path = read_config(name), find_file(name, "generation_config.json")
+    ends = (config | (read_json(path) if path else {}))["eos_token_id"]
+    stop_ids = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    return vocabulary.load_encoder(name, config["vocab_size"], stop_ids)
 
 
+@forcing
 def load_hparams(name):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
     """The sizes of a model, by OpenAI's names."""
     return to_hparams(read_config(name))
 
 
+@forcing
 def load_params(name):  # -> params
     """The weights of a language model as `gpt2.gpt2` takes them: float32, mapped where the file has that."""
     config = read_config(name)
-    if config["architectures"] not in (None, [], ["GPT2LMHeadModel"], ["GPT2Model"]):
-        found = f"{name} is a {' '.join(map(str, config['architectures']))}, not a GPT2LMHeadModel"
+    kinds = config["architectures"] or ["GPT2LMHeadModel"]
+    if not {"GPT2LMHeadModel", "GPT2Model"} & {*kinds}:
+        found = f"{name} is a {kinds[0]}, not a GPT2LMHeadModel"
         raise ModelError(f"{found}; extras.heads.load reads four other kinds: see extras/heads.py")
     return to_params(read_tensors(name), config, name)
 
@@ -88,18 +102,30 @@ def read_config(name):  # -> {field: value}
     path = find_file(name, "config.json")
     if path is None:
         raise ModelError(f"{name} has no config.json: it is not a model of Hugging Face transformers")
-    config = DEFAULTS | read_json(path)
+    config = DEFAULTS | canonical(read_json(path), path)
     for field, allowed in ALLOWED.items():
         if config[field] not in allowed:
-            read_here = " or ".join(map(repr, allowed))
-            raise ModelError(f"{path}: {field} is {config[field]!r}; read here is {read_here}")
+            supported = " or ".join(map(repr, allowed))
+            raise ModelError(f"{path}: {field} is {config[field]!r}; supported: {supported}")
+    kinds = config["architectures"]
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+        raise ModelError(f"{path}: architectures is {kinds!r}, expected a list of names")
     epsilon = config["layer_norm_epsilon"]
     if not (isinstance(epsilon, (int, float)) and 0 < epsilon < 1):
         raise ModelError(f"{path}: layer_norm_epsilon is {epsilon!r}, expected a number between 0 and 1")
     try:
         check_hparams(to_hparams(config))
     except ValueError as error:
-        raise ModelError(f"{path}: {error}; delete it and get it again") from None
+        problem = str(error).replace("n_vocab", "vocab_size").replace("n_ctx", "n_positions")
+        raise ModelError(f"{path}: {problem}; delete it and get it again") from None
+    return config
+
+
+def canonical(config, path):  # -> {field: value}
+    """The fields by GPT-2's own names, for which transformers also takes those that all its models share."""
+    for alias, field in ALIASES.items():
+        if alias in config and config.setdefault(field, config[alias]) != config[alias]:
+            raise ModelError(f"{path}: {field} is {config[field]!r}, and {alias} is {config[alias]!r}")
     return config
 
 
@@ -130,7 +156,7 @@ def to_params(tensors, config, source, has_head=True):  # {name: array}, fields 
     hparams = to_hparams(config)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     theirs = {name: prefix + huggingface_name(name) for name in shapes(hparams)}
-    known = [*theirs.values(), "lm_head.weight"] if has_head else [*theirs.values()]
+    known = {*theirs.values(), "lm_head.weight"} if has_head else {*theirs.values()}
     unknown = sorted(name for name in tensors if name not in known and not is_mask(name, tensors[name]))
     if unknown:
         found = f"by config.json, {source} has unknown {unknown[0]} ({len(unknown)} in all)"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from checkpoint import ModelError
-from extras.hub import INSTALL, find_file, has_file, parse
+from extras.hub import INSTALL, find_file, parse_name
 from utils import convert_advice, read_json
 
 try:
@@ -20,8 +20,16 @@ try:
 except ImportError as error:
     raise ImportError(f"{error}: {INSTALL}") from None
 
-DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "BOOL": "?", "U8": "u1", "I64": "<i8"}
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "ckpt.pt")
+DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F64": "<f8",
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "I64": "<i8",
+}
 
 
 def read_tensors(name):  # -> {name: array}
@@ -31,7 +39,7 @@ def read_tensors(name):  # -> {name: array}
         return read_safetensors(path)
     index = find_file(name, "model.safetensors.index.json")
     if index is None:
-        refuse(name)
+        refuse_pickles(name)
     return read_shards(index, "safetensors", lambda shard: find_file(name, shard), read_safetensors)
 
 
@@ -58,17 +66,15 @@ def read_shards(index, suffix, find, read):  # -> {name: tensor}
     return tensors
 
 
-def refuse(name):
-    """Raise ModelError for a model without safetensors: what it has instead, and what to do."""
-    pickle = next((file for file in PICKLES if has_file(name, file)), None)
-    if pickle is None:
-        raise ModelError(f"{name} has no model.safetensors: get it again")
-    found = f"{name} has its weights in {pickle}, a pickle, which could run any code and is not read"
+def refuse_pickles(name):
+    """Raise ModelError for a model without safetensors: what it may have instead, and what to do."""
+    lacking = f"{name} has no model.safetensors; a pickle could run any code and is not read"
     if Path(name).is_dir():
-        raise ModelError(f"{found}: {convert_advice(Path(name) / pickle)}")
-    repo, revision = parse(name)
+        pickles = sorted(path for path in Path(name).iterdir() if path.suffix in (".bin", ".pt", ".pth"))
+        raise ModelError(f"{lacking}: {convert_advice(pickles[0] if pickles else 'FILE')}")
+    repo, revision = parse_name(name)
     get = f"hf download {repo} --revision {revision} --local-dir FOLDER"
-    raise ModelError(f"{found}: {get}, then {convert_advice(f'FOLDER/{pickle}')}")
+    raise ModelError(f"{lacking}: if it has one, {get}, then {convert_advice('FOLDER/pytorch_model.bin')}")
 
 
 def read_safetensors(path):  # -> {name: array}
@@ -81,7 +87,9 @@ def read_safetensors(path):  # -> {name: array}
         with safe_open(path, framework="numpy"):
             pass
     except SafetensorError as error:
-        raise ModelError(f"{path}: {recognise(path) or f'{error}: delete it and get it again'}") from None
+        raise ModelError(
+            f"{path}: {recognise_file(path) or f'{error}: delete it and get it again'}"
+        ) from None
     with open(path, "rb") as file:
         n_header = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(n_header))
@@ -98,7 +106,7 @@ def read_safetensors(path):  # -> {name: array}
     return tensors
 
 
-def recognise(path):  # -> str, or None
+def recognise_file(path):  # -> str, or None
     """What else a file is that should be safetensors."""
     with open(path, "rb") as file:
         beginning = file.read(64)

@@ -15,11 +15,12 @@ from utils import read_json
 SPECIAL = re.compile(r"<.+>|\[.+\]")  # how tokens look that no merge makes: <|endoftext|>, <pad>, [MASK]
 
 
-def load_encoder(name, n_vocab, end_of_text):  # -> Encoder
+def load_encoder(name, n_vocab, stop_ids):  # -> Encoder
     """The tokenizer of a model. Added tokens are decoded, and encoded where `allowed_special` asks for them.
 
     n_vocab: rows of the embedding. A row without a token gets one, such as <|unused50300|>; an added token
-    without a row is left out. end_of_text: the id that ends a text. Raises ModelError for what is not read.
+    without a row is left out. stop_ids: those that end a text; if none of them is a token's, <|endoftext|>
+    does. Raises ModelError for what is not supported.
     """
     settings = read_settings(name, "tokenizer_config.json")
     path = find_file(name, "tokenizer.json")
@@ -28,19 +29,22 @@ def load_encoder(name, n_vocab, end_of_text):  # -> Encoder
         for field in ("add_prefix_space", "add_bos_token", "add_eos_token"):
             if settings.get(field):
                 raise ValueError(f"tokenizer_config.json sets {field}, which GPT-2 does not; set it to false")
-        tokens, merges, added = read_tokenizer(path) if path else read_vocabulary(name, settings)
+        tokens, merges, added = read_tokenizer(path) if path else read_vocabulary(name, settings, n_vocab)
         for token_id, token in settings.get("added_tokens_decoder", {}).items():
             added.append(token | {"id": int(token_id)})
         added = check_added(added, tokens)
         check_merges(tokens, merges, added)
         encoder = number(tokens, added, n_vocab)
     except ValueError as error:
-        raise ModelError(f"the vocabulary of {name} ({files}) is not read here: {error}") from None
+        raise ModelError(f"the vocabulary of {name} ({files}) is not supported: {error}") from None
     except (LookupError, TypeError, AttributeError) as error:
         found = f"something is missing in it, or of another kind ({type(error).__name__}: {error})"
-        raise ModelError(f"the vocabulary of {name} ({files}) is not read here: {found}") from None
-    last = [token for token, token_id in encoder.items() if token_id == end_of_text]
-    return Encoder(encoder, merges, end_of_text=last[0] if last else END_OF_TEXT)
+        raise ModelError(f"the vocabulary of {name} ({files}) is not supported: {found}") from None
+    stop_tokens = [token for token, token_id in encoder.items() if token_id in stop_ids]
+    if stop_ids and not stop_tokens:
+        stop_tokens = [END_OF_TEXT]
+    special_tokens = added.keys() & encoder.keys()
+    return Encoder(encoder, merges, special_tokens=special_tokens, stop_tokens=stop_tokens)
 
 
 def read_settings(name, filename):  # -> dict
@@ -80,7 +84,7 @@ def adds_tokens(post_processor):
     return not isinstance(steps, list) or any([*step] != ["Sequence"] for step in steps)
 
 
-def read_vocabulary(name, settings):  # -> {token: id}, [(token, token), ...], added tokens
+def read_vocabulary(name, settings, n_vocab):  # -> {token: id}, [(token, token), ...], added tokens
     """What vocab.json and merges.txt say, and the tokens that are added or special by other files."""
     if settings.get("tokenizer_class") not in (None, "GPT2Tokenizer", "GPT2TokenizerFast"):
         raise ValueError(f"its tokenizer_class is {settings['tokenizer_class']!r}, in GPT-2 'GPT2Tokenizer'")
@@ -91,10 +95,14 @@ def read_vocabulary(name, settings):  # -> {token: id}, [(token, token), ...], a
     tokens, lines = read_json(paths["vocab.json"]), paths["merges.txt"].read_text("utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     added = [{"content": token, "id": i} for token, i in read_settings(name, "added_tokens.json").items()]
+    ids = tokens | {token["content"]: token["id"] for token in added}
     for field, token in (settings | read_settings(name, "special_tokens_map.json")).items():
         token = token["content"] if isinstance(token, dict) and "content" in token else token
-        if field.endswith("_token") and isinstance(token, str) and token in tokens:
-            added.append({"content": token, "id": tokens[token]})
+        if field.endswith("_token") and isinstance(token, str):
+            if token in ids:
+                added.append({"content": token, "id": ids[token]})
+            elif len(ids) < n_vocab:
+                raise ValueError(f"{field} is {token!r}, which has no id, and there are rows without a token")
     return tokens, merges, added
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import cli
 import gpt2
+from checkpoint import ModelError
 from extras import convert, export, huggingface
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("transformers")]
@@ -47,7 +48,7 @@ def logits_of(model):  # -> [n_ctx, n_vocab]
 
 def assert_same_model(folder, model):
     encoder, hparams, params = huggingface.load(folder)
-    assert hparams["n_vocab"] == N_VOCAB and encoder.end_of_text == N_VOCAB - 1
+    assert hparams["n_vocab"] == N_VOCAB and encoder.stop_ids == {N_VOCAB - 1}
     assert_same_logits(gpt2.gpt2(IDS, **params, n_head=hparams["n_head"]), logits_of(model))
 
 
@@ -168,7 +169,8 @@ def test_the_gelu_is_that_of_the_date_unless_it_is_given(tmp_path, form, date, a
     model = lively_model(activation_function=wanted)
     file = save(form(model), tmp_path / "ckpt.pt", date)
     said = convert.convert(file, tmp_path / "out", "tiny", activation=activation, n_head=N_HEAD)
-    assert f"{N_HEAD} heads and {wanted}," in said
+    assert f"{N_HEAD} heads and {wanted}" in said
+    assert ("(by the date of the file; --act" in said) == (form is nanogpt and activation is None)
     assert_same_model(tmp_path / "out", model)
 
 
@@ -340,6 +342,24 @@ def test_shards_that_do_not_fit_their_index_are_refused(tmp_path, capsys, weight
     assert set(tmp_path.iterdir()) == {index, tmp_path / "f.bin"}
 
 
+def test_what_is_no_whole_model_afterwards_is_not_written(tmp_path, tiny):
+    model = lively_model()
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}  # as Lightning saves
+    file = save_transformers(tmp_path / "in", model, tiny[0], state)
+    with pytest.raises(ModelError, match="has unknown model.lm_head.weight|lacks"):
+        convert.convert(file, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_old_pytorch_reads_no_pickle(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(ImportError, match="can make PyTorch 2.9.1.cpu run code: pip install 'torch>=2.10'"):
+        convert.convert(tmp_path / "f.pt", tmp_path / "out")
+
+
 def test_parameters_that_still_have_gradients_are_read(tmp_path, tiny):
     model = lively_model()
     convert.convert(
@@ -383,7 +403,8 @@ def test_gpt2_refuses_a_pickle_and_prints_what_converts_it(tmp_path, capsys, tin
 def test_the_command_says_in_one_line_what_it_made_and_gpt2_runs_it(tmp_path):
     file, folder = save(nanogpt(lively_model()), tmp_path / "ckpt.pt"), str(tmp_path / "out")
     done = run_python("-m", "extras.convert", str(file), folder, *TINY)
-    wanted = f"a nanoGPT with 4 heads and gelu, {file} -> {folder}\n"
+    by = "by the date of the file; --activation gives another"
+    wanted = f"a nanoGPT with 4 heads and gelu ({by}), {file} -> {folder}\n"
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, wanted, b"")
     done = command("The", "4", "--model_size", folder)
     wanted = gpt2.main("The", 4, folder) + "\n"

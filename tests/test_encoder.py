@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from checkpoint import ModelError
-from encoder import Encoder, bytes_to_unicode, get_encoder
+from encoder import Encoder, bytes_to_unicode, get_encoder, vocabulary
 
 END = "<|endoftext|>"
 UNKNOWN = ("Cn", "Cs", "Co")  # not yet characters: each library knows those of its Unicode version
@@ -381,3 +381,14 @@ def test_a_vocabulary_that_is_not_whole_is_refused(folder, spoil, message):
     with pytest.raises(ModelError, match=message) as caught:
         get_encoder(str(folder), "models")
     assert "\n" not in str(caught.value)
+
+
+def test_a_token_that_merges_make_may_be_special_and_is_decoded_as_ever():
+    merges = [("h", "e"), ("Ġ", "he")]
+    ids = vocabulary(merges)
+    encoder = Encoder(ids, merges, special_tokens=["he", "Ġhe"], stop_tokens=["he", "none"])
+    he, space_he = ids["he"], ids["Ġhe"]
+    assert encoder.stop_ids == {he} and encoder.special_tokens == {"he", "Ġhe", "<|endoftext|>"}
+    assert encoder.encode("a hehe") == [ids["a"], space_he, he]
+    assert encoder.encode("a he", ["he"]) == [ids["a"], ids["Ġ"], he]
+    assert encoder.decode([space_he, he]) == " hehe"

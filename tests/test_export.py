@@ -36,7 +36,7 @@ def assert_same_model(ours, theirs):
     (encoder, hparams, params), (encoder_2, hparams_2, params_2) = ours, theirs
     assert encoder_2.encoder == encoder.encoder and encoder_2.bpe_ranks == encoder.bpe_ranks
     assert encoder_2.special_tokens == encoder.special_tokens
-    assert encoder_2.end_of_text == encoder.end_of_text and hparams_2 == hparams
+    assert encoder_2.stop_ids == encoder.stop_ids and hparams_2 == hparams
     leaves, leaves_2 = flatten(params), flatten(params_2)
     assert leaves_2.keys() == leaves.keys()
     for name, leaf in leaves.items():
@@ -94,12 +94,14 @@ def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path,
     )
 
 
-@pytest.mark.parametrize("end_of_text", ["</s>", "none"])
-def test_added_tokens_and_another_end_come_back(tmp_path, tiny, params, end_of_text):
+@pytest.mark.parametrize("stop_tokens", [["</s>"], ["</s>", "<pad>", "the"], []])
+def test_added_tokens_and_another_end_come_back(tmp_path, tiny, params, stop_tokens):
     tokens = [token for token in tiny[0].encoder if token != "<|endoftext|>"][:-2]
     merges = [merge for merge in tiny[0].bpe_ranks if "".join(merge) in tokens]
     tokens = ["<pad>", *tokens, "</s>", "two words"]
-    encoder = Encoder({token: i for i, token in enumerate(tokens)}, merges, end_of_text=end_of_text)
+    encoder = Encoder(
+        {token: i for i, token in enumerate(tokens)}, merges, special_tokens=["he"], stop_tokens=stop_tokens
+    )
     model = encoder, HPARAMS, params
     export.save(tmp_path / "out", *model)
     read = huggingface.load(tmp_path / "out")
@@ -147,6 +149,10 @@ def lacking(params, hparams):
     del params["blocks"][1]["ln_1"]["b"]
 
 
+def no_wte(params, hparams):
+    del params["wte"]
+
+
 def one_more(params, hparams):
     params["blocks"][1]["ln_1"]["c"] = np.zeros(24, np.float32)
 
@@ -174,6 +180,7 @@ def other_tokens(params, hparams):
         (mixed_acts, "and one act, known by name"),
         (own_act, "one act, known by name, for all"),
         (lacking, r"h1/ln_1/b is of shape None in params, of shape \(24,\) by hparams"),
+        (no_wte, r"wte is of shape None in params, of shape \(4000, 24\)"),
         (one_more, r"h1/ln_1/c is of shape \(24,\) in params, of shape None by hparams"),
         (transposed, r"wpe is of shape \(24, 32\) in params, of shape \(32, 24\)"),
         (no_array, "h0/mlp/c_fc/w is of shape None in params"),
@@ -198,6 +205,23 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path, tiny, params):
             export.save(tmp_path / name, tiny[0], HPARAMS, params)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["note"]
     assert {path.name for path in tmp_path.iterdir()} == {"out", "file"}
+
+
+def test_a_folder_may_have_any_name(tmp_path, tiny, params, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ValueError, match="/here exists"):
+        (tmp_path / "here" / "note").touch()
+        export.save(".", tiny[0], HPARAMS, params)
+    export.save("../here/a.b/", tiny[0], HPARAMS, params)
+    assert {path.name for path in (tmp_path / "here" / "a.b").iterdir()} == FILES
+
+
+def test_an_end_of_text_that_merges_make_does_not_cut_plain_text(tmp_path, tiny, params):
+    encoder = Encoder(tiny[0].encoder, tiny[0].bpe_ranks, stop_tokens=["he"])
+    export.save(tmp_path / "out", encoder, HPARAMS, params)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == encoder.encoder["he"]
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["eos_token"] is None
 
 
 def test_an_empty_folder_is_filled_and_folders_above_are_made(tmp_path, tiny, params):

@@ -63,10 +63,11 @@ def test_a_text_is_scored_at_its_last_token_that_is_no_padding(tmp_path, lengths
     assert np.array_equal(model[-1]["b"], np.zeros(3))
 
 
-def test_without_an_id_of_padding_the_last_token_counts(tmp_path):
+def test_without_an_id_of_padding_there_is_no_batch(tmp_path):
     model = loaded(tmp_path, "GPT2ForSequenceClassification", pad_token_id=None)
-    padded = np.where(np.arange(12) < 7, IDS, PAD)
-    assert_same_logits(heads.score_text(padded, *model), heads.score_tokens(padded, *model)[:, -1])
+    with pytest.raises(ValueError, match="no id of padding: score one text at a time"):
+        heads.score_text(IDS, *model)
+    assert_same_logits(heads.score_text(IDS[0], *model), heads.score_tokens(IDS[0], *model)[-1])
 
 
 def test_an_answer_has_scores_of_its_first_and_its_last_token(tmp_path):
@@ -87,14 +88,13 @@ def test_the_best_span_is_that_of_a_search_through_all(n_most):
         assert heads.best_span(starts, ends, n_most) == max(spans, key=lambda s: starts[s[0]] + ends[s[1]])
 
 
-def test_choices_are_scored_where_they_end_or_where_one_says(tmp_path):
+def test_choices_are_scored_where_they_end(tmp_path):
     model = loaded(tmp_path, "GPT2DoubleHeadsModel")
     padded = np.where(np.arange(12) < np.array([12, 7, 1, 11])[:, None], IDS, PAD)
     ends = [11, 6, 0, 10]
     wanted = np.array([slowly(ids, *model)[end, 0] for ids, end in zip(IDS, ends)])
-    assert_same_logits(heads.score_choices(padded, *model), wanted)
-    assert_same_logits(heads.score_choices(padded, *model, ends=ends), wanted)
-    assert_same_logits(heads.score_choices(np.array([padded, padded]), *model)[1], wanted)
+    assert_same_logits(heads.score_choices(padded, *model, ends), wanted)
+    assert_same_logits(heads.score_choices(np.array([padded, padded]), *model, [ends, ends])[1], wanted)
     params, n_head, _ = model
     assert gpt2.gpt2(IDS, **params, n_head=n_head).shape == (4, 12, 4000)  # and it is a language model
 
@@ -136,14 +136,18 @@ def test_what_is_no_text_of_the_model_is_refused(tmp_path, ids):
             "has unknown lm_head.weight",
         ),
         ("GPT2ForSequenceClassification", {"id2label": {"0": "a", "1": "b"}}, r"score.weight is \[2, 24\]"),
-        ("GPT2ForSequenceClassification", {"id2label": {"0": "a", "1": "b", "3": "c"}}, "keys 0 to 2"),
-        ("GPT2ForSequenceClassification", {"id2label": ["a", "b", "c"]}, "keys 0 to 2"),
+        ("GPT2ForSequenceClassification", {"id2label": {"0": "a", "1": "b", "3": "c"}}, "id2label is .*'3'"),
+        (
+            "GPT2ForSequenceClassification",
+            {"id2label": ["a", "b", "c"]},
+            r"id2label is \['a', .*expected names for the keys 0, 1",
+        ),
         ("GPT2ForSequenceClassification", {"architectures": ["GPT2LMHeadModel"]}, "extras.huggingface.load"),
         ("GPT2ForSequenceClassification", {"architectures": None}, "is a None"),
         (
             "GPT2DoubleHeadsModel",
             {"summary_type": "mean"},
-            "summary_type is 'mean', read here is 'cls_index'",
+            "summary_type is 'mean'; supported: 'cls_index'",
         ),
         ("GPT2DoubleHeadsModel", {"summary_activation": "tanh"}, "summary_activation is 'tanh'"),
         ("GPT2DoubleHeadsModel", {"summary_use_proj": False}, "summary_use_proj is False"),

@@ -19,7 +19,7 @@ import checkpoint
 import gpt2
 import utils
 from checkpoint import ModelError
-from extras import huggingface
+from extras import export, huggingface
 from extras.activations import exact_gelu
 
 HPARAMS = {"n_vocab": 4000, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
@@ -167,6 +167,56 @@ def test_another_width_of_ffn_is_among_the_sizes(tmp_path, arrays):
     assert_same_logits(logits_of(params), logits_of(checkpoint.nest(arrays)))
 
 
+def test_the_names_that_all_models_of_transformers_share_are_known(tmp_path, tensors):
+    plain = logits_of(huggingface.load_params(write_huggingface(tmp_path / "plain", tensors, HPARAMS)))
+    folder = write_huggingface(tmp_path / "other", tensors, HPARAMS)
+    aliases = {"n_head": "num_attention_heads", "n_layer": "num_hidden_layers", "n_embd": "hidden_size"}
+    aliases["n_positions"] = "max_position_embeddings"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({aliases.get(name, name): v for name, v in config.items()})
+    )
+    _, hparams, params = huggingface.load(folder)
+    assert hparams == HPARAMS and np.array_equal(logits_of(params), plain)
+
+
+@pytest.mark.parametrize(
+    "config, generation, wanted",
+    [
+        ({"eos_token_id": 7}, None, {7}),
+        ({}, None, {3999}),
+        ({"eos_token_id": None}, None, set()),
+        ({"eos_token_id": [7, 8]}, None, {7, 8}),
+        ({"eos_token_id": 7}, {}, {7}),
+        ({"eos_token_id": 7}, {"eos_token_id": [3999, 5]}, {5, 3999}),
+    ],
+)
+def test_a_text_ends_where_it_ends_for_transformers(tmp_path, tensors, config, generation, wanted):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS, **config)
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert huggingface.load_encoder(folder).stop_ids == wanted
+
+
+def test_the_command_stops_at_each_of_several_ends(tmp_path, tiny):
+    encoder, hparams, params = tiny
+    export.save(tmp_path / "out", encoder, hparams, params)
+    new_ids = gpt2.generate(encoder.encode("The little fox"), params, hparams["n_head"], 12)
+    config = json.loads((tmp_path / "out" / "config.json").read_text()) | {"eos_token_id": [3999, new_ids[6]]}
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    text = gpt2.main("The little fox", 12, str(tmp_path / "out"))
+    assert text == encoder.decode(new_ids[: new_ids.index(new_ids[6])]) != ""
+
+
+def test_weights_without_a_config_are_known_for_what_they_are(tmp_path, tensors):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    (folder / "config.json").unlink()
+    with pytest.raises(
+        ModelError, match="has no config.json: it is not a model of Hugging Face transformers"
+    ):
+        utils.load_encoder_hparams_and_params(folder, "models")
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------
 
 
@@ -237,17 +287,27 @@ def test_every_tensor_must_be_right(tmp_path, tensors, spoil, message):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"model_type": "llama"}, "model_type is 'llama'; read here is 'gpt2'"),
+        ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map is .*; supported: None"),
+        (
+            {"architectures": "GPT2LMHeadModel"},
+            "architectures is 'GPT2LMHeadModel', expected a list of names",
+        ),
+        ({"architectures": [["GPT2LMHeadModel"]]}, "expected a list of names"),
+        ({"architectures": 5}, "architectures is 5"),
+        ({"num_attention_heads": 6}, "n_head is 3, and num_attention_heads is 6"),
+        ({"vocab_size": "x"}, "config.json: vocab_size is 'x', expected a whole number"),
+        ({"n_positions": 0}, "config.json: n_positions is 0"),
+        ({"model_type": "llama"}, "model_type is 'llama'; supported: 'gpt2'"),
         (
             {"architectures": ["GPT2ForSequenceClassification"]},
             "is a GPT2ForSequenceClassification.*extras.heads",
         ),
         ({"architectures": ["MyGPT2"]}, "is a MyGPT2, not a GPT2LMHeadModel"),
-        ({"activation_function": "gelu_10"}, "activation_function is 'gelu_10'; read here is 'gelu_new' or "),
+        ({"activation_function": "gelu_10"}, "activation_function is 'gelu_10'; supported: 'gelu_new' or "),
         ({"activation_function": ["gelu"]}, "activation_function is"),
-        ({"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes'; read here is True or False"),
-        ({"add_cross_attention": True}, "add_cross_attention is True; read here is False"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config is .*; read here is None"),
+        ({"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes'; supported: True or False"),
+        ({"add_cross_attention": True}, "add_cross_attention is True; supported: False"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is .*; supported: None"),
         ({"tie_word_embeddings": False}, "lacks lm_head.weight"),
         ({"layer_norm_epsilon": 0}, "layer_norm_epsilon is 0, expected a number between 0 and 1"),
         ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),

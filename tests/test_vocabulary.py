@@ -52,12 +52,12 @@ def with_setting(field, value):  # -> {filename: content}
     return files
 
 
-def read(folder, files, n_vocab=N_VOCAB, end_of_text=None):
+def read(folder, files, n_vocab=N_VOCAB, stop_ids=()):
     for name, content in files.items():
         if isinstance(content, dict):
             content = json.dumps(content)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load_encoder(str(folder), n_vocab, end_of_text)
+    return load_encoder(str(folder), n_vocab, stop_ids)
 
 
 def assert_refused(folder, files, words):
@@ -110,13 +110,14 @@ def test_an_added_token_is_plain_text_unless_allowed_and_every_row_has_one(tmp_p
     assert "two words" not in read(tmp_path, files, 270).encoder
 
 
-def test_the_end_of_text_goes_by_id_then_by_name(tmp_path):
-    files = files_of("tokenizer.json")
-    for end_of_text, wanted in ((0, PAD), (1, END), (None, END), (N_VOCAB, END), (-1, END)):
-        assert read(tmp_path, files, end_of_text=end_of_text).end_of_text == TOKENS[wanted]
-    other = {"<end>" if token == END else token: token_id for token, token_id in TOKENS.items()}
-    files = files_of("tokenizer.json", other, added=["<end>"])
-    assert read(tmp_path, files).end_of_text is None and read(tmp_path, files, end_of_text=1).end_of_text == 1
+def test_a_text_ends_at_the_ids_that_are_given_or_at_endoftext(tmp_path):
+    files, end = files_of("tokenizer.json"), TOKENS[END]
+    for stop_ids, wanted in (([0], {0}), ([0, 5], {0, 5}), ([5, N_VOCAB], {5}), ([], set())):
+        assert read(tmp_path, files, stop_ids=stop_ids).stop_ids == wanted
+    for stop_ids in ([N_VOCAB], [-1], [50256]):
+        assert read(tmp_path, files, stop_ids=stop_ids).stop_ids == {end}
+    tokens = {token if token != END else "<s>": token_id for token, token_id in TOKENS.items()}
+    assert read(tmp_path, files_of("tokenizer.json", tokens, added=()), stop_ids=[50256]).stop_ids == set()
 
 
 def test_line_ends_and_the_version_of_merges_do_not_matter(tmp_path):
@@ -169,7 +170,7 @@ REFUSED += [
 
 @pytest.mark.parametrize("field, value, words", REFUSED)
 def test_a_setting_that_changes_ids_is_refused_by_name(tmp_path, field, value, words):
-    assert_refused(tmp_path, with_setting(field, value), f"(tokenizer.json) is not read here: {words}")
+    assert_refused(tmp_path, with_setting(field, value), f"(tokenizer.json) is not supported: {words}")
 
 
 @LAYOUTS
@@ -213,6 +214,24 @@ def test_a_token_that_no_merge_makes_is_special_if_a_file_says_so(tmp_path, file
     assert ours.encode("PAD", "all") == [0] and "UNKNOWN" not in ours.encoder
 
 
+def test_a_special_token_without_an_id_is_refused_if_a_row_may_be_its_own(tmp_path):
+    files = files_of("vocab.json") | {"special_tokens_map.json": {"pad_token": "[PAD]"}}
+    words = "pad_token is '[PAD]', which has no id, and there are rows without a token"
+    with pytest.raises(ModelError) as caught:
+        read(tmp_path, files, n_vocab=N_VOCAB + 1)
+    assert words in str(caught.value)
+    assert read(tmp_path, files).encoder == TOKENS
+
+
+@LAYOUTS
+def test_an_added_token_that_merges_make_too_is_special(tmp_path, layout):
+    ours = read(tmp_path, files_of(layout, added=(PAD, "he")))
+    he, plain = TOKENS["he"], ours.encode("the he")
+    assert plain == [TOKENS[token] for token in ("t", "he", "Ġ", "he")]
+    assert "he" in ours.special_tokens and ours.encode("the", "all") == [TOKENS["t"], he]
+    assert ours.decode([TOKENS["t"], he]) == "the"
+
+
 def test_a_token_may_have_the_name_that_a_row_without_one_would_get(tmp_path):
     name = f"<|unused{N_VOCAB}|>"
     tokens = TOKENS | {name: N_VOCAB + 1}
@@ -249,7 +268,7 @@ def test_tokens_and_merges_that_do_not_belong_together_are_refused(tmp_path, lay
 def test_merges_are_refused_wherever_they_are_cut_and_so_is_what_is_no_text_of_merges(tmp_path):
     files = files_of("vocab.json")
     whole = files["merges.txt"].encode()
-    faults = {whole[:n_bytes]: "is not read here: " for n_bytes in range(len(whole) - 1)}
+    faults = {whole[:n_bytes]: "is not supported: " for n_bytes in range(len(whole) - 1)}
     faults[b"<!DOCTYPE html>\n<html>404</html>\n"] = "merge 1 is '<!DOCTYPE html>', not two tokens"
     faults[b"\xef\xbb\xbf" + whole] = "merge 1 is '\\ufeff#version: 0.2', not two tokens"
     faults[whole.decode().encode("utf-16")] = "can't decode byte 0xff"
@@ -320,8 +339,8 @@ def folder(request, vocabulary, tmp_path):
 
 def assert_same(folder, theirs, texts):
     """Ids and texts as transformers gives them, whether special tokens are to be seen or not."""
-    ours = load_encoder(str(folder), len(theirs), theirs.eos_token_id)
-    assert ours.encoder == theirs.get_vocab() and ours.end_of_text == theirs.eos_token_id
+    ours = load_encoder(str(folder), len(theirs), [theirs.eos_token_id])
+    assert ours.encoder == theirs.get_vocab() and ours.stop_ids == {theirs.eos_token_id}
     options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     never_split = {str(token) for token in theirs.added_tokens_decoder.values() if not token.special}
     for text in texts:
@@ -344,7 +363,7 @@ def test_what_transformers_saves_is_read(transformers, vocabulary, tmp_path):
     tokens, merges, added = vocabulary
     pairs = [tuple(merge.split(" ")) for merge in merges]
     theirs = transformers.GPT2TokenizerFast(vocab=tokens, merges=pairs, pad_token="[PAD]")
-    theirs.add_tokens(["two words", "plainGPT"])
+    theirs.add_tokens(["two words", "plainGPT", *map("".join, pairs[:20:3])])  # some that merges make, too
     theirs.add_special_tokens({"additional_special_tokens": [*added, "<|user|>", "<|user|>2"]})
     theirs.save_pretrained(tmp_path)
     texts = ["plainGPT<|user|>2 two words<|user|>[PAD]", *TEXTS, *random_texts(50)]
@@ -354,7 +373,7 @@ def test_what_transformers_saves_is_read(transformers, vocabulary, tmp_path):
 
 @pytest.mark.parity
 def test_transformers_reads_what_export_writes(transformers, folder, vocabulary, tmp_path_factory):
-    ours = load_encoder(str(folder), len(vocabulary[0]), vocabulary[0][END])
+    ours = load_encoder(str(folder), len(vocabulary[0]), [vocabulary[0][END]])
     written = tmp_path_factory.mktemp("written")
     export.write_tokenizer(written, ours, 128)
     export.write_json(written / "config.json", {"model_type": "gpt2"})
