@@ -83,22 +83,8 @@ def convert(
         raise ModelError(f"{file} holds no GPT-2: none of its matrices is named h.0.attn.c_attn.weight")
     if c_attn.shape[1] > c_attn.shape[0]:  # [n_embd, 3 n_embd], as OpenAI's
         return convert_transformers(state, file, out_folder)
-    sizes = content.get("model_args")
-    if isinstance(sizes, dict) and "n_head" in sizes:
-        kind, found = "a nanoGPT", sizes["n_head"]
-        exact = datetime.fromtimestamp(file.stat().st_mtime) >= EXACT_SINCE
-    else:
-        kind, found, exact = "a minGPT", n_head, False
-    if found is None:
-        raise ValueError(f"{file} does not say how many heads a layer has: give --n_head")
-    if n_head not in (None, found):
-        raise ValueError(f"{file} says that a layer has {found} heads, --n_head says {n_head}")
-    guess = "gelu" if exact else "gelu_new"
-    convert_transposed(
-        state, file, out_folder, get_encoder(tokenizer, models_dir), activation or guess, found
-    )
-    by = "" if activation or kind == "a minGPT" else " (by the date of the file; --activation gives another)"
-    return f"{kind} with {found} heads and {activation or guess}{by}, {file}"
+    encoder = get_encoder(tokenizer, models_dir)
+    return convert_transposed(content, state, file, out_folder, encoder, activation, n_head)
 
 
 def read_pickle(file):  # -> dict, {name: array}
@@ -155,35 +141,49 @@ def convert_transformers(state, file, out_folder):  # -> str
             if file.with_name(name).is_file():
                 shutil.copyfile(file.with_name(name), folder / name)
         kind = (huggingface.read_config(folder)["architectures"] or [None])[0]
-        (heads.load_params if kind in heads.HEADS else huggingface.load_params)(
-            folder
-        )  # is it a whole model?
-    return f"a model of transformers, {file}"
+        load_params = heads.load_params if kind in heads.HEADS else huggingface.load_params
+        load_params(folder)  # raises, unless it is a whole model
+    return f"a model of transformers: {file}"
 
 
-def convert_transposed(state, file, out_folder, encoder, activation, n_head):
+def convert_transposed(content, state, file, out_folder, encoder, activation, n_head):  # -> str
     """nanoGPT, minGPT: matrices are [n_out, n_in], biases may be lacking, the vocabulary may be padded."""
-    matrices = re.compile(r".*\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
-    tensors = {name: array.T if matrices.fullmatch(name) else array for name, array in state.items()}
-    wte, wpe, head = (
-        tensors.get(f"{name}.weight") for name in ("transformer.wte", "transformer.wpe", "lm_head")
-    )
-    if any(array is None or array.ndim != 2 for array in (wte, wpe, head)):
-        raise ModelError(f"{file} has not all of transformer.wte, transformer.wpe and lm_head: get it again")
-    n_tokens = len(encoder.encoder)
-    if not n_tokens <= len(wte) < n_tokens + 128:
-        found = f"{file} has a vocabulary of {len(wte):,}, the tokenizer {n_tokens:,} tokens"
+    sizes = content.get("model_args")
+    by_file = sizes.get("n_head") if isinstance(sizes, dict) else None  # only nanoGPT says it
+    if by_file is None and n_head is None:
+        raise ValueError(f"{file} does not say how many heads a layer has: give --n_head")
+    if by_file is not None and n_head not in (None, by_file):
+        raise ValueError(f"{file} says that a layer has {by_file} heads, --n_head says {n_head}")
+    kind, note = ("a minGPT" if by_file is None else "a nanoGPT"), ""
+    if by_file is not None and activation is None:
+        exact = datetime.fromtimestamp(file.stat().st_mtime) >= EXACT_SINCE
+        activation, note = "gelu" if exact else "gelu_new", " by its date (--activation gives another)"
+    config = {"n_head": n_head or by_file, "activation_function": activation or "gelu_new"}
+    tensors, config = as_in_transformers(state, file, len(encoder.encoder), huggingface.DEFAULTS | config)
+    params = huggingface.to_params(tensors, config, file)
+    save(out_folder, encoder, huggingface.to_hparams(config), params)
+    return f"{kind}, {config['n_head']} heads, {config['activation_function']}{note}: {file}"
+
+
+def as_in_transformers(state, file, n_tokens, config):  # -> {name: array}, config
+    """Transpose matrices, cut the padding of the vocabulary, add biases of zero, and read off the sizes."""
+    matrix = re.compile(r".*\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+    tensors = {name: array.T if matrix.fullmatch(name) else array for name, array in state.items()}
+    wte, wpe, head = ("transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight")
+    for name in (wte, wpe, head):
+        if np.ndim(tensors.get(name)) != 2:
+            raise ModelError(f"{file} has no matrix {name}: get it again")
+    if not n_tokens <= len(tensors[wte]) < n_tokens + 128:
+        found = f"{file} has a vocabulary of {len(tensors[wte]):,}, the tokenizer {n_tokens:,} tokens"
         raise ValueError(f"{found}: --tokenizer names the model whose tokenizer it was trained with")
-    tensors |= {"transformer.wte.weight": wte[:n_tokens], "lm_head.weight": head[:n_tokens]}
-    n_layer = sum(name.endswith(".attn.c_attn.weight") for name in tensors)
-    config = {"vocab_size": n_tokens, "n_positions": len(wpe), "n_embd": wpe.shape[1], "n_layer": n_layer}
-    config = huggingface.DEFAULTS | config | {"n_head": n_head, "activation_function": activation}
-    hparams = huggingface.to_hparams(config)
-    biases = {name: shape for name, shape in shapes(hparams).items() if name.endswith("/b")}
-    names = {name: f"transformer.{huggingface.huggingface_name(name)}" for name in biases}
-    if not tensors.keys() & set(names.values()):
-        tensors |= {names[name]: np.zeros(biases[name], dtype=np.float32) for name in biases}
-    save(out_folder, encoder, hparams, huggingface.to_params(tensors, config, file))
+    tensors |= {name: tensors[name][:n_tokens] for name in (wte, head)}
+    config["vocab_size"], (config["n_positions"], config["n_embd"]) = n_tokens, tensors[wpe].shape
+    config["n_layer"] = sum(name.endswith(".attn.c_attn.weight") for name in tensors)
+    table, spell = shapes(huggingface.to_hparams(config)), huggingface.huggingface_name
+    biases = {f"transformer.{spell(name)}": table[name] for name in table if name.endswith("/b")}
+    if not tensors.keys() & biases.keys():
+        tensors |= {name: np.zeros(shape, dtype=np.float32) for name, shape in biases.items()}
+    return tensors, config
 
 
 def convert_lora(state, file, out_folder, lora_alpha):  # -> str
@@ -229,7 +229,7 @@ def convert_lora(state, file, out_folder, lora_alpha):  # -> str
     with new_folder(out_folder) as folder:
         write_json(folder / "adapter_config.json", config)
         write_tensors(folder / "adapter_model.safetensors", tensors)
-    return f"an adapter of Microsoft's LoRA, rank {rank}, {file}"
+    return f"an adapter of Microsoft's LoRA, rank {rank}: {file}"
 
 
 if __name__ == "__main__":

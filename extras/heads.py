@@ -18,7 +18,7 @@ import numpy as np
 import gpt2
 from checkpoint import ModelError, to_float32
 from extras import huggingface
-from extras.hub import forcing
+from extras.hub import with_hub_advice
 from extras.tensors import read_tensors
 
 HEADS = {  # class: the name of its matrix
@@ -45,7 +45,7 @@ def load(name):  # -> Encoder, hparams, params, head
     return huggingface.load_encoder(name), huggingface.load_hparams(name), params, head
 
 
-@forcing
+@with_hub_advice
 def load_params(name):  # -> params, head
     """The weights of a model with one of the heads."""
     config = huggingface.read_config(name)

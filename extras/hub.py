@@ -1,7 +1,7 @@
 """The files of a model in Hugging Face's layout: from a folder, or from the hub, by the model's name.
 
 huggingface_hub keeps what it downloads where transformers keeps it too ($HF_HOME, or ~/.cache/huggingface),
-and does not ask for it again: a model that is there needs no network.
+and downloads nothing twice: a model that is there needs no network.
 """
 
 import functools
@@ -96,11 +96,11 @@ def explain(error, repo, filename, revision):  # -> exception
     return ModelError(f"cannot download {filename} of {repo}: {error}; try again")
 
 
-def forcing(load):
-    """Let an error of load(name) say how to get a damaged file again from the hub, whose library keeps it."""
+def with_hub_advice(load):  # (name -> ...) -> (name -> ...)
+    """Let errors of load(name) that say to get a file again say how: of the hub's, another copy is kept."""
 
     @functools.wraps(load)
-    def load_or_say_how(name):
+    def load_or_advise(name):
         try:
             return load(name)
         except ModelError as error:
@@ -110,4 +110,4 @@ def forcing(load):
             command = f"hf download {repo} --revision {revision} --force-download"
             raise ModelError(f"{error}: {command} does that") from None
 
-    return load_or_say_how
+    return load_or_advise

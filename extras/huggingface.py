@@ -17,7 +17,7 @@ import gpt2
 from checkpoint import MIXED_UP, ModelError, check_hparams, shapes, to_float32
 from extras import vocabulary
 from extras.activations import ACTIVATIONS
-from extras.hub import find_file, forcing
+from extras.hub import find_file, with_hub_advice
 from extras.tensors import read_tensors
 from utils import read_json
 
@@ -68,7 +68,7 @@ def load(name_or_folder):  # -> Encoder, hparams, params
     return load_encoder(name_or_folder), load_hparams(name_or_folder), load_params(name_or_folder)
 
 
-@forcing
+@with_hub_advice
 def load_encoder(name):  # -> Encoder
     """The tokenizer of a model; see `vocabulary.load_encoder`."""
     config, path = read_config(name), find_file(name, "generation_config.json")
@@ -77,13 +77,13 @@ def load_encoder(name):  # -> Encoder
     return vocabulary.load_encoder(name, config["vocab_size"], stop_ids)
 
 
-@forcing
+@with_hub_advice
 def load_hparams(name):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
     """The sizes of a model, by OpenAI's names."""
     return to_hparams(read_config(name))
 
 
-@forcing
+@with_hub_advice
 def load_params(name):  # -> params
     """The weights of a language model as `gpt2.gpt2` takes them: float32, mapped where the file has that."""
     config = read_config(name)

@@ -169,8 +169,8 @@ def test_the_gelu_is_that_of_the_date_unless_it_is_given(tmp_path, form, date, a
     model = lively_model(activation_function=wanted)
     file = save(form(model), tmp_path / "ckpt.pt", date)
     said = convert.convert(file, tmp_path / "out", "tiny", activation=activation, n_head=N_HEAD)
-    assert f"{N_HEAD} heads and {wanted}" in said
-    assert ("(by the date of the file; --act" in said) == (form is nanogpt and activation is None)
+    by_date = " by its date (--activation gives another)" if form is nanogpt and activation is None else ""
+    assert f", {N_HEAD} heads, {wanted}{by_date}: " in said
     assert_same_model(tmp_path / "out", model)
 
 
@@ -213,7 +213,7 @@ def adapter(request, tmp_path):
     rank, alpha, prefix = request.param
     content, folder = lora((rank, rank), prefix), tmp_path / "out"
     file = save(content, tmp_path / "model.pt")
-    assert f"rank {rank}," in convert.convert(file, folder, lora_alpha=alpha)
+    assert f"rank {rank}:" in convert.convert(file, folder, lora_alpha=alpha)
     a0, b0, a1, b1 = content["model_state_dict"].values()
     return [delta(a0, b0, rank, alpha / rank), delta(a1, b1, rank, alpha / rank)], folder
 
@@ -310,9 +310,19 @@ C_ATTN, MLP = "transformer.h.0.attn.c_attn.", "transformer.h.0.mlp.c_fc.lora_"
         (lambda: {LORA + "A": tensor(6, 48) * np.nan, LORA + "B": tensor(96, 3)}, ALPHA, 1, "holds NaN"),
         (lambda: nanogpt(lively_model()), [*TINY, "--n_head", "2"], 2, "has 4 heads, --n_head says 2"),
         (lambda: nanogpt(lively_model()) | {"model_args": [4]}, TINY, 2, "does not say how many heads"),
-        (lambda: mingpt(lively_model()) | {WPE: tensor(64)}, HEADS, 1, "has not all of transformer.wte"),
-        (lambda: mingpt(lively_model()) | {WPE: None}, HEADS, 1, "has not all of transformer.wte"),
-        (lambda: mingpt(lively_model()) | {"transformer.wte.weight": tensor(9)}, HEADS, 1, "has not all"),
+        (
+            lambda: mingpt(lively_model()) | {WPE: tensor(64)},
+            HEADS,
+            1,
+            "f.pt has no matrix transformer.wpe.weight",
+        ),
+        (lambda: mingpt(lively_model()) | {WPE: None}, HEADS, 1, "f.pt has no matrix transformer.wpe.weight"),
+        (
+            lambda: mingpt(lively_model()) | {"transformer.wte.weight": tensor(9)},
+            HEADS,
+            1,
+            "f.pt has no matrix transformer.wte.weight",
+        ),
     ],
 )
 def test_a_refusal_is_one_line_and_leaves_nothing(tmp_path, capsys, content, words, status, message):
@@ -403,8 +413,8 @@ def test_gpt2_refuses_a_pickle_and_prints_what_converts_it(tmp_path, capsys, tin
 def test_the_command_says_in_one_line_what_it_made_and_gpt2_runs_it(tmp_path):
     file, folder = save(nanogpt(lively_model()), tmp_path / "ckpt.pt"), str(tmp_path / "out")
     done = run_python("-m", "extras.convert", str(file), folder, *TINY)
-    by = "by the date of the file; --activation gives another"
-    wanted = f"a nanoGPT with 4 heads and gelu ({by}), {file} -> {folder}\n"
+    by_date = "gelu by its date (--activation gives another)"
+    wanted = f"a nanoGPT, 4 heads, {by_date}: {file} -> {folder}\n"
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, wanted, b"")
     done = command("The", "4", "--model_size", folder)
     wanted = gpt2.main("The", 4, folder) + "\n"

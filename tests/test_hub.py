@@ -109,6 +109,7 @@ def without(files, *names):
     return {name: content for name, content in files.items() if name not in names}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "name, message",
     [
