@@ -9,7 +9,7 @@ from helpers import ROOT
 from test_encoder import TEXTS
 
 from checkpoint import ModelError
-from encoder import bytes_to_unicode
+from encoder import bytes_to_unicode, get_encoder
 from extras import export
 from extras.vocabulary import load_encoder
 
@@ -318,11 +318,13 @@ def random_texts(n):
     return ["".join(rng.choices(pieces, k=rng.randrange(1, 40))) for _ in range(n)]
 
 
-@pytest.fixture(scope="module", params=["bundled", "trained"])
+@pytest.fixture(scope="module", params=["bundled", "released", "trained"])
 def vocabulary(request, tiny, transformers):  # -> tokens, merges, added tokens
-    """The bundled vocabulary, or one of the library's own training, with special tokens first."""
-    if request.param == "bundled":
-        return tiny[0].encoder, [*map(" ".join, tiny[0].bpe_ranks)], [END]
+    """The bundled vocabulary, OpenAI's, or one of the library's own training, with special tokens first."""
+    if request.param != "trained":
+        released = request.param == "released" and request.getfixturevalue("released")
+        encoder = get_encoder(str(released), "models") if released else tiny[0]
+        return encoder.encoder, [*map(" ".join, encoder.bpe_ranks)], [END]
     from tokenizers import ByteLevelBPETokenizer
 
     theirs, added = ByteLevelBPETokenizer(), [PAD, END, "[MASK]", "<mask>"]
