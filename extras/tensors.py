@@ -92,8 +92,11 @@ def read_safetensors(path):  # -> {name: array}
         ) from None
     with open(path, "rb") as file:
         n_header = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(n_header))
-    data, tensors = np.asarray(np.memmap(path, mode="c"))[8 + n_header :], {}
+        header, tensors = json.loads(file.read(n_header)), {}
+    if n_header % 4 == 0:
+        data = np.asarray(np.memmap(path, mode="c"))[8 + n_header :]
+    else:  # mapped, no number of it would lie as processors want it
+        data = np.fromfile(path, dtype=np.uint8, offset=8 + n_header)
     header.pop("__metadata__", None)
     for name, entry in header.items():
         if entry["dtype"] not in DTYPES:
@@ -102,7 +105,9 @@ def read_safetensors(path):  # -> {name: array}
         array = data[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":  # the upper half of a float32
             array = (array.astype(np.uint32) << 16).view(np.float32)
-        tensors[name] = np.require(array, requirements="A")  # old files do not begin at a multiple of four
+        tensors[name] = np.require(
+            array, requirements="A"
+        )  # copied, if it lies behind an odd number of bytes
     return tensors
 
 

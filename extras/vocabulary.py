@@ -35,6 +35,8 @@ def load_encoder(name, n_vocab, stop_ids):  # -> Encoder
         added = check_added(added, tokens)
         check_merges(tokens, merges, added)
         encoder = number(tokens, added, n_vocab)
+    except ModelError:  # it says all
+        raise
     except ValueError as error:
         raise ModelError(f"the vocabulary of {name} ({files}) is not supported: {error}") from None
     except (LookupError, TypeError, AttributeError) as error:

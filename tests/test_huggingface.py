@@ -11,6 +11,7 @@ from helpers import (
     command,
     in_openai_layout,
     lively_params,
+    run_python,
     write_huggingface,
     write_model,
 )
@@ -206,6 +207,16 @@ def test_the_command_stops_at_each_of_several_ends(tmp_path, tiny):
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
     text = gpt2.main("The little fox", 12, str(tmp_path / "out"))
     assert text == encoder.decode(new_ids[: new_ids.index(new_ids[6])]) != ""
+
+
+def test_a_folder_is_read_without_the_libraries_that_wrote_it(tmp_path, tensors):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    names = ["torch", "tensorflow", "transformers", "tokenizers", "huggingface_hub", "safetensors"]
+    code = (
+        f"import sys, gpt2 as g; g.main('a', 1, {str(folder)!r}); print([*filter(sys.modules.get, {names})])"
+    )
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout) == (0, b"['safetensors']\n"), done.stderr
 
 
 def test_weights_without_a_config_are_known_for_what_they_are(tmp_path, tensors):

@@ -48,6 +48,15 @@ def test_numbers_may_begin_anywhere(tmp_path, n_spaces):
     assert np.array_equal(read, ARRAYS["a"]) and read.flags.aligned
 
 
+@pytest.mark.parametrize("n_spaces", range(4))
+def test_numbers_behind_an_odd_number_of_bytes_are_read(tmp_path, n_spaces):
+    header = json.dumps({"flags": entry("BOOL", [3], 0, 3), "a": entry("F32", [2, 3], 3, 27)})
+    content = b"\1\0\1" + ARRAYS["a"].tobytes()
+    read = read_safetensors(write(tmp_path / "x", header.encode() + b" " * n_spaces, content))
+    assert read["flags"].tolist() == [True, False, True]
+    assert np.array_equal(read["a"], ARRAYS["a"]) and read["a"].flags.aligned
+
+
 def test_editing_an_array_leaves_the_file_alone(tmp_path):
     save_file(ARRAYS, tmp_path / "x")
     before = (tmp_path / "x").read_bytes()
