@@ -20,6 +20,7 @@ import numpy as np
 from checkpoint import ModelError, shapes
 from cli import run
 from extras import heads, huggingface
+from extras.config import DEFAULTS, read_config, to_hparams
 from extras.export import new_folder, save, write_json, write_tensors
 from extras.tensors import read_shards
 from utils import get_encoder
@@ -44,6 +45,16 @@ Exit status: 0; 2 wrong use; 1 unusable file; 130 Ctrl-C
 """
 EXACT_SINCE = datetime(2023, 6, 14)  # nanoGPT's change from gelu_new to gelu, its pull request 274
 SAFE_TORCH = (2, 10)  # before, a crafted file gets past weights_only (CVE-2025-32434, CVE-2026-24747)
+PEFT = {  # adapter_config.json, but for the scale
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "base_model_name_or_path": None,
+    "target_modules": ["c_attn"],
+    "fan_in_fan_out": True,
+    "lora_dropout": 0.0,
+    "bias": "none",
+    "inference_mode": True,
+}
 BESIDE = (  # what belongs to pytorch_model.bin
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
@@ -140,7 +151,7 @@ def convert_transformers(state, file, out_folder):  # -> str
         for name in BESIDE:
             if file.with_name(name).is_file():
                 shutil.copyfile(file.with_name(name), folder / name)
-        kind = (huggingface.read_config(folder)["architectures"] or [None])[0]
+        kind = (read_config(folder)["architectures"] or [None])[0]
         load_params = heads.load_params if kind in heads.HEADS else huggingface.load_params
         load_params(folder)  # raises, unless it is a whole model
     return f"a model of transformers: {file}"
@@ -159,9 +170,9 @@ def convert_transposed(content, state, file, out_folder, encoder, activation, n_
         exact = datetime.fromtimestamp(file.stat().st_mtime) >= EXACT_SINCE
         activation, note = "gelu" if exact else "gelu_new", " by its date (--activation gives another)"
     config = {"n_head": n_head or by_file, "activation_function": activation or "gelu_new"}
-    tensors, config = as_in_transformers(state, file, len(encoder.encoder), huggingface.DEFAULTS | config)
+    tensors, config = as_in_transformers(state, file, len(encoder.encoder), DEFAULTS | config)
     params = huggingface.to_params(tensors, config, file)
-    save(out_folder, encoder, huggingface.to_hparams(config), params)
+    save(out_folder, encoder, to_hparams(config), params)
     return f"{kind}, {config['n_head']} heads, {config['activation_function']}{note}: {file}"
 
 
@@ -179,7 +190,7 @@ def as_in_transformers(state, file, n_tokens, config):  # -> {name: array}, conf
     tensors |= {name: tensors[name][:n_tokens] for name in (wte, head)}
     config["vocab_size"], (config["n_positions"], config["n_embd"]) = n_tokens, tensors[wpe].shape
     config["n_layer"] = sum(name.endswith(".attn.c_attn.weight") for name in tensors)
-    table, spell = shapes(huggingface.to_hparams(config)), huggingface.huggingface_name
+    table, spell = shapes(to_hparams(config)), huggingface.huggingface_name
     biases = {f"transformer.{spell(name)}": table[name] for name in table if name.endswith("/b")}
     if not tensors.keys() & biases.keys():
         tensors |= {name: np.zeros(shape, dtype=np.float32) for name, shape in biases.items()}
@@ -194,6 +205,23 @@ def convert_lora(state, file, out_folder, lora_alpha):  # -> str
     """
     if lora_alpha is None:
         raise ValueError(f"{file} does not say its scale: give --lora_alpha (32 in Microsoft's examples)")
+    layers, n_embd, rank = check_lora(state, file)
+    tensors = {}
+    for layer in layers:
+        b = state[f"{layer}.lora_B"]
+        wide = np.zeros((3 * n_embd, 2 * rank), dtype=b.dtype)
+        wide[:n_embd, :rank], wide[2 * n_embd :, rank:] = b[:n_embd], b[n_embd:]
+        tensors[f"base_model.model.{layer}.lora_A.weight"] = state[f"{layer}.lora_A"]
+        tensors[f"base_model.model.{layer}.lora_B.weight"] = wide
+    scale = {"r": 2 * rank, "lora_alpha": 2 * lora_alpha}  # lora_alpha / r, as before
+    with new_folder(out_folder) as folder:
+        write_json(folder / "adapter_config.json", PEFT | scale)
+        write_tensors(folder / "adapter_model.safetensors", tensors)
+    return f"an adapter of Microsoft's LoRA, rank {rank}: {file}"
+
+
+def check_lora(state, file):  # -> names of layers, n_embd, r
+    """Raise ModelError unless each layer has a pair of the same shapes, and there is nothing else."""
     layers, wanted = sorted({name.rpartition(".")[0] for name in state}), {}
     n_embd = np.atleast_2d(state.get(f"{layers[0]}.lora_A", 0)).shape[1]
     rank = np.atleast_2d(state.get(f"{layers[0]}.lora_B", 0)).shape[1]
@@ -204,32 +232,10 @@ def convert_lora(state, file, out_folder, lora_alpha):  # -> str
         known = re.fullmatch(r"transformer\.h\.\d+\.attn\.c_attn\.lora_[AB]", name)
         if not known or shape != wanted.get(name) or 0 in shape:
             pairs = "attn.c_attn.lora_A [2 r, n_embd] and lora_B [2 n_embd, r], r the same in all layers"
-            raise ModelError(f"{file}: {name} is of shape {shape}; what is read is {pairs}")
+            raise ModelError(f"{file}: {name} is of shape {shape}; supported: {pairs}")
         if not np.isfinite(state[name]).all():
             raise ModelError(f"{file}: {name} holds NaN or infinity: get it again")
-    tensors = {}
-    for layer in layers:
-        b = state[f"{layer}.lora_B"]
-        wide = np.zeros((3 * n_embd, 2 * rank), dtype=b.dtype)
-        wide[:n_embd, :rank], wide[2 * n_embd :, rank:] = b[:n_embd], b[n_embd:]
-        tensors[f"base_model.model.{layer}.lora_A.weight"] = state[f"{layer}.lora_A"]
-        tensors[f"base_model.model.{layer}.lora_B.weight"] = wide
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": None,
-        "target_modules": ["c_attn"],
-        "fan_in_fan_out": True,
-        "r": 2 * rank,
-        "lora_alpha": 2 * lora_alpha,  # their quotient is the scale
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "inference_mode": True,
-    }
-    with new_folder(out_folder) as folder:
-        write_json(folder / "adapter_config.json", config)
-        write_tensors(folder / "adapter_model.safetensors", tensors)
-    return f"an adapter of Microsoft's LoRA, rank {rank}: {file}"
+    return layers, n_embd, rank
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import gpt2
 from checkpoint import ModelError, to_float32
 from extras import huggingface
+from extras.config import read_config
 from extras.hub import with_hub_advice
 from extras.tensors import read_tensors
 
@@ -48,7 +49,7 @@ def load(name):  # -> Encoder, hparams, params, head
 @with_hub_advice
 def load_params(name):  # -> params, head
     """The weights of a model with one of the heads."""
-    config = huggingface.read_config(name)
+    config = read_config(name)
     kind = (config["architectures"] or [None])[0]
     if kind not in HEADS:
         found = f"{name} is a {kind}; supported: {', '.join(HEADS)}"

@@ -168,19 +168,6 @@ def test_another_width_of_ffn_is_among_the_sizes(tmp_path, arrays):
     assert_same_logits(logits_of(params), logits_of(checkpoint.nest(arrays)))
 
 
-def test_the_names_that_all_models_of_transformers_share_are_known(tmp_path, tensors):
-    plain = logits_of(huggingface.load_params(write_huggingface(tmp_path / "plain", tensors, HPARAMS)))
-    folder = write_huggingface(tmp_path / "other", tensors, HPARAMS)
-    aliases = {"n_head": "num_attention_heads", "n_layer": "num_hidden_layers", "n_embd": "hidden_size"}
-    aliases["n_positions"] = "max_position_embeddings"
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps({aliases.get(name, name): v for name, v in config.items()})
-    )
-    _, hparams, params = huggingface.load(folder)
-    assert hparams == HPARAMS and np.array_equal(logits_of(params), plain)
-
-
 @pytest.mark.parametrize(
     "config, generation, wanted",
     [
@@ -298,52 +285,21 @@ def test_every_tensor_must_be_right(tmp_path, tensors, spoil, message):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map is .*; supported: None"),
-        (
-            {"architectures": "GPT2LMHeadModel"},
-            "architectures is 'GPT2LMHeadModel', expected a list of names",
-        ),
-        ({"architectures": [["GPT2LMHeadModel"]]}, "expected a list of names"),
-        ({"architectures": 5}, "architectures is 5"),
-        ({"num_attention_heads": 6}, "n_head is 3, and num_attention_heads is 6"),
-        ({"vocab_size": "x"}, "config.json: vocab_size is 'x', expected a whole number"),
-        ({"n_positions": 0}, "config.json: n_positions is 0"),
-        ({"model_type": "llama"}, "model_type is 'llama'; supported: 'gpt2'"),
         (
             {"architectures": ["GPT2ForSequenceClassification"]},
             "is a GPT2ForSequenceClassification.*extras.heads",
         ),
         ({"architectures": ["MyGPT2"]}, "is a MyGPT2, not a GPT2LMHeadModel"),
-        ({"activation_function": "gelu_10"}, "activation_function is 'gelu_10'; supported: 'gelu_new' or "),
-        ({"activation_function": ["gelu"]}, "activation_function is"),
-        ({"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes'; supported: True or False"),
-        ({"add_cross_attention": True}, "add_cross_attention is True; supported: False"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config is .*; supported: None"),
         ({"tie_word_embeddings": False}, "lacks lm_head.weight"),
-        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon is 0, expected a number between 0 and 1"),
-        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
-        ({"n_head": 5}, "n_embd 24 is not a multiple of n_head 5"),
-        ({"n_head": 0}, "n_head is 0, expected a whole number from 1"),
-        ({"n_embd": None}, "n_embd is None"),
-        ({"n_embd": 24.0}, "n_embd is 24.0"),
-        ({"n_layer": 10**9}, "n_layer is 1000000000"),
         ({"n_layer": 3}, r"lacks h.2.attn.c_attn.bias \(12 in all\)"),
         ({"n_layer": 1}, r"has unknown h.1.attn.c_attn.bias \(12 in all\)"),
         ({"n_inner": 48}, r"h.0.mlp.c_fc.bias is|h.0.mlp.c_fc.weight is \[24, 48\]"),
-        ({"n_inner": "48"}, "n_inner is '48'"),
         ({"n_positions": 64}, r"wpe.weight is \[64, 24\], in .* it is \[32, 24\]"),
         ({"vocab_size": 5000}, r"wte.weight is \[5000, 24\]"),
     ],
 )
-def test_a_config_that_is_not_honoured_is_refused_by_name(tmp_path, tensors, config, message):
+def test_a_config_that_does_not_fit_the_weights_is_refused(tmp_path, tensors, config, message):
     assert_refused(write_huggingface(tmp_path, tensors, HPARAMS, **config), message)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"n_embd": 24, "n_embd": 24}', "<html>", "7"])
-def test_a_config_that_is_no_config_is_refused(tmp_path, tensors, text):
-    folder = write_huggingface(tmp_path, tensors, HPARAMS)
-    (folder / "config.json").write_text(text)
-    assert_refused(folder, "config.json: .*; delete it and get it again")
 
 
 def test_a_folder_in_both_layouts_is_refused(tmp_path, tensors):
