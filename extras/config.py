@@ -25,6 +25,8 @@ DEFAULTS = {  # what it means that config.json leaves out a field
     "add_cross_attention": False,
     "quantization_config": None,
     "auto_map": None,  # code of its own
+    "transformers_weights": None,  # another file
+    "tokenizer_class": None,
     "eos_token_id": 50256,
     "pad_token_id": None,
 }  # reorder_and_upcast_attn is not read: it tells float16 when to round, and float32 nothing
@@ -43,6 +45,8 @@ ALLOWED = {  # other values of these fields are refused
     "add_cross_attention": [False],
     "quantization_config": [None],
     "auto_map": [None],
+    "transformers_weights": [None],
+    "tokenizer_class": [None, "GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast"],
 }
 
 

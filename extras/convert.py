@@ -153,7 +153,12 @@ def convert_transformers(state, file, out_folder):  # -> str
                 shutil.copyfile(file.with_name(name), folder / name)
         kind = (read_config(folder)["architectures"] or [None])[0]
         load_params = heads.load_params if kind in heads.HEADS else huggingface.load_params
-        load_params(folder)  # raises, unless it is a whole model
+        try:
+            load_params(folder)
+        except ModelError as error:
+            raise ModelError(
+                f"{file} is not a whole model: {str(error).replace(str(folder), str(out_folder))}"
+            ) from None
     return f"a model of transformers: {file}"
 
 

@@ -82,8 +82,11 @@ def pop_head(tensors, kind, config, source):  # -> head
 
 
 def label_names(config, source):  # -> list of str
-    """The labels in their order: id2label is {"0": "negative", "1": "positive"}, say. The default is two."""
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    """The labels in their order: {"0": "negative", "1": "positive"}, say, or as many as num_labels."""
+    n_labels = config.get("num_labels", 2)
+    if type(n_labels) is not int or not 0 < n_labels <= 10**6:
+        raise ModelError(f"{source}: num_labels is {n_labels!r}, expected a whole number from 1 on")
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(n_labels)}
     if not isinstance(names, dict) or names.keys() != {str(i) for i in range(len(names))}:
         raise ModelError(f"{source}: id2label is {names!r}, expected names for the keys 0, 1, ...")
     return [str(names[str(i)]) for i in range(len(names))]

@@ -37,7 +37,7 @@ def load(name_or_folder):  # -> Encoder, hparams, params
 def load_encoder(name):  # -> Encoder
     """The tokenizer of a model; see `vocabulary.load_encoder`."""
     config, path = read_config(name), find_file(name, "generation_config.json")
-    ends = (config | (read_json(path) if path else {}))["eos_token_id"]
+    ends = read_json(path).get("eos_token_id") if path else config["eos_token_id"]
     stop_ids = [] if ends is None else ends if isinstance(ends, list) else [ends]
     return vocabulary.load_encoder(name, config["vocab_size"], stop_ids)
 
@@ -56,6 +56,10 @@ def load_params(name):  # -> params
     if not {"GPT2LMHeadModel", "GPT2Model"} & {*kinds}:
         found = f"{name} is a {kinds[0]}, not a GPT2LMHeadModel"
         raise ModelError(f"{found}; extras.heads.load reads four other kinds: see extras/heads.py")
+    if find_file(name, "adapter_config.json"):
+        raise ModelError(
+            f"{name} has an adapter beside its weights, adapter_config.json: merge the two first"
+        )
     return to_params(read_tensors(name), config, name)
 
 

@@ -12,6 +12,8 @@ from encoder import END_OF_TEXT, Encoder, bytes_to_unicode
 from extras.hub import find_file
 from utils import read_json
 
+GPT2_CLASSES = ["GPT2Tokenizer", "GPT2TokenizerFast"]
+PLAIN_CLASSES = ["PreTrainedTokenizerFast", "TokenizersBackend"]  # they do what tokenizer.json says
 SPECIAL = re.compile(r"<.+>|\[.+\]")  # how tokens look that no merge makes: <|endoftext|>, <pad>, [MASK]
 
 
@@ -22,31 +24,35 @@ def load_encoder(name, n_vocab, stop_ids):  # -> Encoder
     without a row is left out. stop_ids: those that end a text; if none of them is a token's, <|endoftext|>
     does. Raises ModelError for what is not supported.
     """
-    settings = read_settings(name, "tokenizer_config.json")
     path = find_file(name, "tokenizer.json")
-    files = "tokenizer.json" if path else "vocab.json, merges.txt"
+    source = f"the vocabulary of {name} ({'tokenizer.json' if path else 'vocab.json, merges.txt'})"
     try:
-        for field in ("add_prefix_space", "add_bos_token", "add_eos_token"):
-            if settings.get(field):
-                raise ValueError(f"tokenizer_config.json sets {field}, which GPT-2 does not; set it to false")
-        tokens, merges, added = read_tokenizer(path) if path else read_vocabulary(name, settings, n_vocab)
-        for token_id, token in settings.get("added_tokens_decoder", {}).items():
-            added.append(token | {"id": int(token_id)})
-        added = check_added(added, tokens)
-        check_merges(tokens, merges, added)
-        encoder = number(tokens, added, n_vocab)
+        encoder, merges, special_tokens = read(name, path, n_vocab)
     except ModelError:  # it says all
         raise
     except ValueError as error:
-        raise ModelError(f"the vocabulary of {name} ({files}) is not supported: {error}") from None
+        raise ModelError(f"{source} is not supported: {error}") from None
     except (LookupError, TypeError, AttributeError) as error:
         found = f"something is missing in it, or of another kind ({type(error).__name__}: {error})"
-        raise ModelError(f"the vocabulary of {name} ({files}) is not supported: {found}") from None
+        raise ModelError(f"{source} is not supported: {found}") from None
     stop_tokens = [token for token, token_id in encoder.items() if token_id in stop_ids]
     if stop_ids and not stop_tokens:
         stop_tokens = [END_OF_TEXT]
-    special_tokens = added.keys() & encoder.keys()
     return Encoder(encoder, merges, special_tokens=special_tokens, stop_tokens=stop_tokens)
+
+
+def read(name, path, n_vocab):  # -> {token: id}, [(token, token), ...], special tokens
+    """A whole vocabulary, checked. path: tokenizer.json, or None. Raises ValueError, or what its JSON leads to."""
+    settings = read_settings(name, "tokenizer_config.json")
+    check_settings(settings, GPT2_CLASSES + PLAIN_CLASSES if path else GPT2_CLASSES)
+    tokens, merges, added = read_tokenizer(path) if path else read_vocabulary(name)
+    for token_id, token in settings.get("added_tokens_decoder", {}).items():
+        added.append(token | {"id": int(token_id)})
+    settings |= read_settings(name, "special_tokens_map.json")
+    added = check_added(added + named_tokens(settings, tokens, added, n_vocab), tokens)
+    check_merges(tokens, merges, added)
+    encoder = number(tokens, added, n_vocab)
+    return encoder, merges, added.keys() & encoder.keys()
 
 
 def read_settings(name, filename):  # -> dict
@@ -83,29 +89,46 @@ def adds_tokens(post_processor):
     if post_processor is None or post_processor.get("type") == "ByteLevel":
         return False
     steps = post_processor.get("single") if post_processor.get("type") == "TemplateProcessing" else None
-    return not isinstance(steps, list) or any([*step] != ["Sequence"] for step in steps)
+    return not isinstance(steps, list) or [[*step] for step in steps] != [["Sequence"]]
 
 
-def read_vocabulary(name, settings, n_vocab):  # -> {token: id}, [(token, token), ...], added tokens
-    """What vocab.json and merges.txt say, and the tokens that are added or special by other files."""
-    if settings.get("tokenizer_class") not in (None, "GPT2Tokenizer", "GPT2TokenizerFast"):
-        raise ValueError(f"its tokenizer_class is {settings['tokenizer_class']!r}, in GPT-2 'GPT2Tokenizer'")
+def read_vocabulary(name):  # -> {token: id}, [(token, token), ...], added tokens
+    """What vocab.json, merges.txt and added_tokens.json say."""
     paths = {file: find_file(name, file) for file in ("vocab.json", "merges.txt")}
     for file, path in paths.items():
         if path is None:
             raise ValueError(f"it has neither tokenizer.json nor {file}; copy those of the model it began as")
     tokens, lines = read_json(paths["vocab.json"]), paths["merges.txt"].read_text("utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    added = [{"content": token, "id": i} for token, i in read_settings(name, "added_tokens.json").items()]
-    ids = tokens | {token["content"]: token["id"] for token in added}
-    for field, token in (settings | read_settings(name, "special_tokens_map.json")).items():
-        token = token["content"] if isinstance(token, dict) and "content" in token else token
-        if field.endswith("_token") and isinstance(token, str):
-            if token in ids:
-                added.append({"content": token, "id": ids[token]})
-            elif len(ids) < n_vocab:
-                raise ValueError(f"{field} is {token!r}, which has no id, and there are rows without a token")
-    return tokens, merges, added
+    added = read_settings(name, "added_tokens.json")
+    return tokens, merges, [{"content": token, "id": token_id} for token, token_id in added.items()]
+
+
+def check_settings(settings, classes):
+    """Raise ValueError for settings of tokenizer_config.json that give a text other ids than GPT-2's."""
+    for field in ("add_prefix_space", "add_bos_token", "add_eos_token", "split_special_tokens"):
+        if settings.get(field):
+            raise ValueError(f"tokenizer_config.json sets {field}, which GPT-2 does not; set it to false")
+    if settings.get("tokenizer_class") not in (None, *classes):
+        raise ValueError(f"its tokenizer_class is {settings['tokenizer_class']!r}, in GPT-2 'GPT2Tokenizer'")
+
+
+def named_tokens(settings, tokens, added, n_vocab):  # -> added tokens
+    """The tokens that are special because a field such as pad_token names them."""
+    ids, named = tokens | {token["content"]: token["id"] for token in added}, []
+    for field, value in settings.items():
+        if field in ("additional_special_tokens", "extra_special_tokens"):
+            values = value.values() if isinstance(value, dict) else value or []
+        else:
+            values = [value] if field.endswith("_token") else []
+        for token in values:
+            token = token if isinstance(token, dict) else {"content": token}
+            if token["content"] in ids:
+                named.append(token | {"id": ids[token["content"]]})
+            elif isinstance(token["content"], str) and len(ids) < n_vocab:
+                found = f"{field} is {token['content']!r}, which has no id"
+                raise ValueError(f"{found}, and there are rows without a token")
+    return named
 
 
 def check_added(added, tokens):  # -> {added token: id}
@@ -121,6 +144,9 @@ def check_added(added, tokens):  # -> {added token: id}
         if {token["id"]} != {token["id"], ids.get(content, token["id"]), tokens.get(content, token["id"])}:
             raise ValueError(f"the added token {content!r} has two ids")
         ids[content] = token["id"]
+    new = sorted(token_id for token, token_id in ids.items() if token not in tokens)
+    if new != [*range(len(tokens), len(tokens) + len(new))]:
+        raise ValueError(f"the ids of its added tokens are {new}, not those after its {len(tokens):,} others")
     return ids
 
 

@@ -160,6 +160,14 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, kind, change, message):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_labels_without_names_are_numbered(tmp_path, n_labels):
+    weight = {"score.weight": np.ones((n_labels, 24), np.float32)}
+    config = {"id2label": None, "num_labels": n_labels}
+    _, _, _, head = heads.load(write(tmp_path, "GPT2ForSequenceClassification", more=weight, **config))
+    assert head["labels"] == [f"LABEL_{i}" for i in range(n_labels)]
+
+
 def test_a_language_model_says_which_function_reads_it(tmp_path):
     folder = write(tmp_path, "GPT2ForSequenceClassification")
     with pytest.raises(ModelError, match="is a GPT2ForSequenceClassification.*extras.heads.load"):

@@ -175,7 +175,7 @@ def test_another_width_of_ffn_is_among_the_sizes(tmp_path, arrays):
         ({}, None, {3999}),
         ({"eos_token_id": None}, None, set()),
         ({"eos_token_id": [7, 8]}, None, {7, 8}),
-        ({"eos_token_id": 7}, {}, {7}),
+        ({"eos_token_id": 7}, {}, set()),
         ({"eos_token_id": 7}, {"eos_token_id": [3999, 5]}, {5, 3999}),
     ],
 )
@@ -204,6 +204,12 @@ def test_a_folder_is_read_without_the_libraries_that_wrote_it(tmp_path, tensors)
     )
     done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (0, b"['safetensors']\n"), done.stderr
+
+
+def test_an_adapter_beside_the_weights_is_not_left_out_silently(tmp_path, tensors):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS)
+    (folder / "adapter_config.json").write_text("{}")
+    assert_refused(folder, "has an adapter beside its weights, adapter_config.json: merge the two first")
 
 
 def test_weights_without_a_config_are_known_for_what_they_are(tmp_path, tensors):

@@ -91,23 +91,24 @@ def test_ids_may_have_any_order(tiny, tmp_path, layout):
         assert ours.decode(ids) == text
 
 
-NEW = {"id": 270, "content": "two words", "special": False, "lstrip": False}
+NEW = {"id": N_VOCAB, "content": "two words", "special": False, "lstrip": False}
 
 
 @pytest.mark.parametrize("place", ["tokenizer.json", "added_tokens.json", "tokenizer_config.json"])
 def test_an_added_token_is_plain_text_unless_allowed_and_every_row_has_one(tmp_path, place):
-    files = files_of("vocab.json") | {"tokenizer_config.json": {"added_tokens_decoder": {"270": NEW}}}
+    files = files_of("vocab.json") | {"tokenizer_config.json": {"added_tokens_decoder": {str(N_VOCAB): NEW}}}
     if place == "added_tokens.json":
-        files = files_of("vocab.json") | {place: {"two words": 270}}
+        files = files_of("vocab.json") | {place: {"two words": N_VOCAB}}
     if place == "tokenizer.json":
         files = with_setting("added_tokens", [NEW])
-    ours, text = read(tmp_path, files, 272), f"a two words{PAD}"
-    assert ours.decode(ours.encode(text)) == text and not {270, TOKENS[PAD]} & {*ours.encode(text)}
-    ids = [TOKENS["a"], TOKENS["Ġ"], 270, TOKENS[PAD]]
+    ours, text = read(tmp_path, files, N_VOCAB + 2), f"a two words{PAD}"
+    assert ours.decode(ours.encode(text)) == text and not {N_VOCAB, TOKENS[PAD]} & {*ours.encode(text)}
+    ids = [TOKENS["a"], TOKENS["Ġ"], N_VOCAB, TOKENS[PAD]]
     assert ours.encode(text, allowed_special="all") == ids and ours.decode(ids) == text
     assert ours.encode(text, allowed_special={"two words"})[:3] == ids[:3]
-    assert sorted(ours.decoder) == list(range(272)) and ours.decode([271, 0]) == "<|unused271|><pad>"
-    assert "two words" not in read(tmp_path, files, 270).encoder
+    assert sorted(ours.decoder) == list(range(N_VOCAB + 2))
+    assert ours.decode([N_VOCAB + 1, 0]) == f"<|unused{N_VOCAB + 1}|><pad>"
+    assert "two words" not in read(tmp_path, files, N_VOCAB).encoder
 
 
 def test_a_text_ends_at_the_ids_that_are_given_or_at_endoftext(tmp_path):
@@ -157,6 +158,7 @@ REFUSED += [
     ("post_processor", TEMPLATE | {"single": [TEXT, STOP]}, AROUND),
     ("post_processor", TEMPLATE | {"single": "<s> $A"}, AROUND),
     ("post_processor", TEMPLATE | {"single": ["$A"]}, AROUND),
+    ("post_processor", TEMPLATE | {"single": []}, AROUND),
     ("post_processor", OLD_ROBERTA, AROUND),
     ("added_tokens/0/id", 1, "the added token '<pad>' has two ids"),
     ("added_tokens/1/content", PAD, "the added token '<pad>' has two ids"),
@@ -174,7 +176,9 @@ def test_a_setting_that_changes_ids_is_refused_by_name(tmp_path, field, value, w
 
 
 @LAYOUTS
-@pytest.mark.parametrize("field", ["add_prefix_space", "add_bos_token", "add_eos_token"])
+@pytest.mark.parametrize(
+    "field", ["add_prefix_space", "add_bos_token", "add_eos_token", "split_special_tokens"]
+)
 def test_a_setting_beside_the_tokenizer_is_refused_by_name(tmp_path, layout, field):
     files = files_of(layout) | {"tokenizer_config.json": {field: True}}
     assert_refused(
@@ -183,12 +187,17 @@ def test_a_setting_beside_the_tokenizer_is_refused_by_name(tmp_path, layout, fie
     assert read(tmp_path, {"tokenizer_config.json": {field: False}}).encoder == TOKENS
 
 
-def test_the_class_of_a_tokenizer_without_tokenizer_json_must_be_that_of_gpt2(tmp_path):
-    files = files_of("vocab.json")
-    for name in ("GPT2Tokenizer", "GPT2TokenizerFast"):
-        files["tokenizer_config.json"]["tokenizer_class"] = name
+@LAYOUTS
+def test_the_class_of_a_tokenizer_must_be_one_that_does_what_gpt2_does(tmp_path, layout):
+    files = files_of(layout)
+    settings = files.setdefault("tokenizer_config.json", {})
+    names = ["GPT2Tokenizer", "GPT2TokenizerFast"]
+    if layout == "tokenizer.json":
+        names.append("PreTrainedTokenizerFast")
+    for name in names:
+        settings["tokenizer_class"] = name
         assert read(tmp_path, files).encoder == TOKENS
-    files["tokenizer_config.json"]["tokenizer_class"] = "RobertaTokenizer"
+    settings["tokenizer_class"] = "RobertaTokenizer"
     assert_refused(tmp_path, files, "its tokenizer_class is 'RobertaTokenizer', in GPT-2 'GPT2Tokenizer'")
 
 
@@ -204,18 +213,47 @@ def test_added_tokens_of_the_settings_count_in_both_layouts(tmp_path, layout):
     assert_refused(tmp_path, files, "the added token '<pad>' has rstrip")
 
 
+@LAYOUTS
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
-@pytest.mark.parametrize("form", [str, lambda token: {"content": token, "lstrip": False}])
-def test_a_token_that_no_merge_makes_is_special_if_a_file_says_so(tmp_path, file, form):
+@pytest.mark.parametrize(
+    "field, form",
+    [
+        ("pad_token", str),
+        ("pad_token", lambda token: {"content": token, "lstrip": False}),
+        ("additional_special_tokens", lambda token: [token, {"content": token}]),
+        ("extra_special_tokens", lambda token: {"image_token": token}),
+    ],
+)
+def test_a_token_is_special_if_a_file_says_so(tmp_path, layout, file, field, form):
     tokens = {token if token != PAD else "PAD": token_id for token, token_id in TOKENS.items()}
-    files = files_of("vocab.json", tokens, added=()) | {"tokenizer_config.json": {}}
+    files = files_of(layout, tokens, added=()) | {"tokenizer_config.json": {}}
     assert_refused(tmp_path, files, "no merge makes the token 'PAD' (1 such)")
-    ours = read(tmp_path, files | {file: {"pad_token": form("PAD"), "unk_token": "UNKNOWN"}})
+    ours = read(tmp_path, files | {file: {field: form("PAD"), "unk_token": "UNKNOWN", "mask_token": None}})
     assert ours.encode("PAD", "all") == [0] and "UNKNOWN" not in ours.encoder
+    ours = read(tmp_path, files | {file: {field: form("PAD"), "sep_token": "he"}})
+    assert ours.encode("the", "all") == [TOKENS["t"], TOKENS["he"]]
 
 
-def test_a_special_token_without_an_id_is_refused_if_a_row_may_be_its_own(tmp_path):
-    files = files_of("vocab.json") | {"special_tokens_map.json": {"pad_token": "[PAD]"}}
+@LAYOUTS
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
+def test_the_flags_of_a_named_token_count(tmp_path, layout, flag):
+    files = files_of(layout) | {"special_tokens_map.json": {"pad_token": {"content": PAD, flag: True}}}
+    assert_refused(tmp_path, files, f"the added token '<pad>' has {flag}")
+
+
+@LAYOUTS
+def test_ids_of_added_tokens_follow_those_of_the_others(tmp_path, layout):
+    files = files_of(layout)
+    files["tokenizer_config.json"] = {"added_tokens_decoder": {str(N_VOCAB + 1): {"content": "two words"}}}
+    wanted = f"the ids of its added tokens are [{N_VOCAB + 1}], not those after its {N_VOCAB} others"
+    with pytest.raises(ModelError) as caught:
+        read(tmp_path, files, n_vocab=N_VOCAB + 2)
+    assert wanted in str(caught.value)
+
+
+@LAYOUTS
+def test_a_special_token_without_an_id_is_refused_if_a_row_may_be_its_own(tmp_path, layout):
+    files = files_of(layout) | {"special_tokens_map.json": {"pad_token": "[PAD]"}}
     words = "pad_token is '[PAD]', which has no id, and there are rows without a token"
     with pytest.raises(ModelError) as caught:
         read(tmp_path, files, n_vocab=N_VOCAB + 1)
