@@ -42,7 +42,7 @@ def load_encoder(name, n_vocab, stop_ids):  # -> Encoder
 
 
 def read(name, path, n_vocab):  # -> {token: id}, [(token, token), ...], special tokens
-    """A whole vocabulary, checked. path: tokenizer.json, or None. Raises ValueError, or what its JSON leads to."""
+    """The whole vocabulary. path: tokenizer.json, or None. Raises ValueError, or what JSON leads to."""
     settings = read_settings(name, "tokenizer_config.json")
     check_settings(settings, GPT2_CLASSES + PLAIN_CLASSES if path else GPT2_CLASSES)
     tokens, merges, added = read_tokenizer(path) if path else read_vocabulary(name)
