@@ -7,8 +7,10 @@ The prompt is always the literal text. Left alone, python-fire reads words as Py
 import inspect
 import os
 import re
+import secrets
 import sys
 import traceback
+from collections import deque
 from itertools import takewhile
 
 from checkpoint import ModelError
@@ -25,14 +27,23 @@ PROMPT                     the text to continue; - reads it from standard input;
                            of Hugging Face; or the name of one on its hub:
                            gpt2-xl, distilgpt2, owner/name, owner/name@revision
 --models_dir models        the folder in which downloaded models are kept
+--temperature 0.8          draw each token by chance; below 1 the likely ones
+                           come more often, 0 takes the likeliest
+--top_k 40                 draw from the 40 likeliest
+--top_p 0.9                draw from the likeliest that together have 0.9
+--min_p 0.05               draw from those 0.05 times as likely as the likeliest
+--repetition_penalty 1.2   draw less often what the text has already
+--seed 0                   draw the same text each time; with none of these six
+                           options, it is always the likeliest token
+--n_samples 3              draw so many texts, with a line of dashes between
+--stop TEXT                end before this text
+--explain                  show on stderr how each token is chosen
 --lookup                   the same text, sooner where it repeats itself
 --debug                    show where in the program an error arose
 
 Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
 """
-
-
-FLAGS = ["--lookup"]  # options without a value
+LINE = "\n" + 15 * "-" + "\n"  # between samples
 
 
 def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str -> exit status
@@ -75,32 +86,68 @@ def explain(error):  # -> exit status, one line
     return 1, f"{type(error).__name__}: {line} (--debug shows where)"
 
 
-def call(function, argv, program="gpt2.py"):
-    """Let python-fire call a function with the words of a command line, each of them text.
+def call(function, argv, program):
+    """Call a function with the words of a command line; python-fire sorts them into arguments.
 
-    The first word, unless it begins with --, is the first argument, whatever it looks like. Raises ValueError
-    for an option without a value, where python-fire would put True, or given twice.
+    An annotation says what becomes of a word: int and float are numbers, bool is an option without a value,
+    and all else stays as it is. The first word, unless it begins with --, is the first argument, whatever it
+    looks like. Raises ValueError for every word that is not expected.
     """
     import fire
     from fire.decorators import SetParseFn
 
-    words = [f"{word}=yes" if word in FLAGS else word for word in argv]
-    first = next(iter(inspect.signature(function).parameters))
+    parameters, found = inspect.signature(function).parameters, []
+    first = next(iter(parameters))
+    help = f"(see --help); a {first} can go in as --{first}=..."
+    words = list(argv)
     if words and not words[0].startswith("--"):
         words[0] = f"--{first}={words[0]}"
+    flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
+    words = [
+        f"{word}=yes" if word[:2] == "--" and word[2:].replace("-", "_") in flags else word for word in words
+    ]
+    check_options(words, help)
+    collect = SetParseFn(str)(lambda *words, **options: found.append((words, options)))
+    fire.Fire(collect, [*words, "--", "--separator=\0"], name=program)
+    values, options = found[0]
+    unknown = options.keys() - parameters.keys()
+    if unknown:
+        raise ValueError(f"unknown option --{min(unknown)} {help}")
+    in_order = [name for name, parameter in parameters.items() if parameter.kind != parameter.KEYWORD_ONLY]
+    free = [name for name in in_order if name not in options]
+    if len(values) > len(free):
+        raise ValueError(
+            f"{values[len(free)]!r} is one word too many: put a {first} of several words in quotes"
+        )
+    options |= zip(free, values)
+    function(**{name: read_value(name, word, parameters[name].annotation) for name, word in options.items()})
+
+
+def check_options(words, help):
+    """Raise ValueError for an option without a value, where python-fire would put True, or given twice."""
     names = set()
     for word, following in zip(words, [*words[1:], "--"]):
         if is_option(word):
             option, equals, _ = word.partition("=")
             name = option.lstrip("-").replace("-", "_")
             if not name:
-                raise ValueError(f"{word} is not an option (see --help)")
+                raise ValueError(f"{word} is not an option {help}")
             if not equals and is_option(following):
-                raise ValueError(f"{option} has no value (see --help); a {first} can go in as --{first}=...")
+                raise ValueError(f"{option} has no value {help}")
             if name in names:
-                raise ValueError(f"{option} is given twice (see --help)")
+                raise ValueError(f"{option} is given twice {help}")
             names.add(name)
-    fire.Fire(SetParseFn(str)(function), [*words, "--", "--separator=\0"], name=program)
+
+
+def read_value(name, word, kind):  # str -> what an annotation asks for
+    """The value of an argument. Raises ValueError for a word of another kind."""
+    if kind is bool and word != "yes":
+        raise ValueError(f"--{name} is given {word!r}: it takes no value (see --help)")
+    if kind is int and not re.fullmatch("[0-9]{1,9}", word):
+        raise ValueError(f"{name} is {word!r}, not a whole number; several words that are one go in quotes")
+    if kind is float and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,20})?|\.[0-9]{1,20}", word):
+        raise ValueError(f"{name} is {word!r}, not a number such as 0.9")
+    return kind(word) if kind in (bool, int, float) else word
 
 
 def is_option(word):
@@ -109,25 +156,39 @@ def is_option(word):
 
 
 def command(
-    prompt="",
-    n_tokens_to_generate="40",
-    model_size="124M",
-    models_dir="models",
-    *extra,
-    lookup=None,
-    **unknown,
+    prompt: str = "",
+    n_tokens_to_generate: int = 40,
+    model_size: str = "124M",
+    models_dir: str = "models",
+    *,
+    temperature: float = None,
+    top_k: int = None,
+    top_p: float = None,
+    min_p: float = None,
+    repetition_penalty: float = None,
+    seed: int = None,
+    n_samples: int = 1,
+    stop: str = None,
+    lookup: bool = False,
+    explain: bool = False,
 ):
     """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
-    if unknown:
-        raise ValueError(f"unknown option --{min(unknown)} (see --help); a prompt can go in as --prompt=...")
-    if extra:
-        raise ValueError(f"{extra[0]!r} is one word too many: put a prompt of several words in quotes")
-    if not re.fullmatch("[0-9]{1,9}", n_tokens_to_generate):
-        advice = "put a prompt of several words in quotes"
-        raise ValueError(f"n_tokens_to_generate is {n_tokens_to_generate!r}, not a whole number; {advice}")
-    if lookup not in (None, "yes"):
-        raise ValueError(f"--lookup is given {lookup!r}: it takes no value (see --help)")
-    write(stream_text(read_prompt(prompt), int(n_tokens_to_generate), model_size, models_dir, bool(lookup)))
+    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    settings |= {"repetition_penalty": repetition_penalty}
+    sampling = None
+    if seed is not None or any(value is not None for value in settings.values()):
+        from extras.sampling import filters
+
+        settings["temperature"] = 1.0 if temperature is None else temperature
+        filters(**settings)
+        sampling = settings, secrets.randbits(32) if seed is None else seed
+    if n_samples < 1 or (n_samples > 1 and (sampling is None or lookup or explain)):
+        advice = "several want an option that draws, such as --seed 0, and neither --lookup nor --explain"
+        raise ValueError(f"n_samples is {n_samples}, it must be 1 or more; {advice}")
+    if stop == "":
+        raise ValueError("stop is empty: give the text before which to end")
+    model = n_tokens_to_generate, model_size, models_dir
+    write(stream_text(read_prompt(prompt), *model, lookup, sampling, n_samples, stop, explain))
 
 
 def read_prompt(prompt):  # str -> str
@@ -144,9 +205,22 @@ def read_prompt(prompt):  # str -> str
     return prompt
 
 
-def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, lookup=False):  # -> pieces of text
-    """The text with which a model continues the prompt, piece by piece, up to <|endoftext|>."""
-    from gpt2 import check_inputs, stream
+def stream_text(
+    prompt,
+    n_tokens_to_generate,
+    model_size,
+    models_dir,
+    lookup=False,
+    sampling=None,
+    n_samples=1,
+    stop=None,
+    explain=False,
+):  # -> pieces of text
+    """The text with which a model continues the prompt, piece by piece, up to the end of text or `stop`.
+
+    sampling: settings of `extras.sampling.filters`, and a seed; None is greedy.
+    """
+    from gpt2 import check_inputs, np, stream
     from utils import load_encoder_and_hparams, load_params
 
     if lookup:
@@ -155,9 +229,57 @@ def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, lookup=Fal
     encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
     ids = encoder.encode(prompt)
     check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])  # before any weight
-    params = load_params(model_size, models_dir)
-    new_ids = stream(ids, params, hparams["n_head"], n_tokens_to_generate)
-    yield from encoder.decode_stream(takewhile(lambda token_id: token_id not in encoder.stop_ids, new_ids))
+    model = load_params(model_size, models_dir), hparams["n_head"], n_tokens_to_generate
+    picks, chain = [np.argmax], {}
+    if sampling:
+        from extras.sampling import filters, picker
+
+        (settings, seed), picks = sampling, []
+        chain = filters(**settings)
+        for i in range(n_samples):  # each with a generator of its own: alone or among others, it is the same
+            picks.append(picker(ids, rng=np.random.default_rng([seed, i]), **settings))
+    if explain:
+        from extras.explain import explained
+
+        picks = [explained(picks[0], ids, chain, encoder, sys.stderr.write)]
+    samples = [stream(ids, *model, picks[0])] if n_samples == 1 else side_by_side(ids, model, picks)
+    for i, new_ids in enumerate(samples):
+        new_ids = takewhile(lambda token_id: token_id not in encoder.stop_ids, new_ids)
+        yield LINE if i else ""
+        yield from until(encoder.decode_stream(new_ids), stop)
+
+
+def side_by_side(ids, model, picks):  # -> a stream of ids for each pick
+    """Samples of one prompt, made together: the ids of others wait while one is read."""
+    from extras import batching
+
+    pairs = batching.stream([ids] * len(picks), *model, picks)
+    waiting = [deque() for _ in picks]
+
+    def sample(i):
+        while True:
+            while not waiting[i]:
+                pair = next(pairs, None)
+                if pair is None:
+                    return
+                waiting[pair[0]].append(pair[1])
+            yield waiting[i].popleft()
+
+    return map(sample, range(len(picks)))
+
+
+def until(pieces, stop):  # pieces of text -> pieces of text
+    """The text before `stop`, if that is one; what may be the beginning of it waits until that is clear."""
+    waiting = ""
+    for piece in pieces:
+        waiting += piece
+        if stop and stop in waiting:
+            yield waiting.partition(stop)[0]
+            return
+        n_held = max((n for n in range(len(stop or "")) if waiting.endswith(stop[:n])), default=0)
+        yield waiting[: len(waiting) - n_held]
+        waiting = waiting[len(waiting) - n_held :]
+    yield waiting
 
 
 def write(pieces):

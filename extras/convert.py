@@ -61,21 +61,26 @@ BESIDE = (  # what belongs to pytorch_model.bin
 )
 
 
-def command(file="", out_folder="", *extra, **options):
-    """Check the words of a command line, convert, and say what was made."""
-    for name in options.keys() - {"tokenizer", "models_dir", "activation", "n_head", "lora_alpha"}:
-        raise ValueError(f"unknown option --{name} (see --help)")
-    if extra or not out_folder:
-        raise ValueError(
-            "give a file and a new folder: python -m extras.convert FILE OUT_FOLDER (see --help)"
-        )
-    for name in options.keys() & {"n_head", "lora_alpha"}:
-        if not re.fullmatch("[1-9][0-9]{0,5}", options[name]):
-            raise ValueError(f"{name} is {options[name]!r}, not a whole number from 1 on")
-        options[name] = int(options[name])
-    if options.get("activation", "gelu") not in ("gelu", "gelu_new"):
-        raise ValueError(f"activation is {options['activation']!r}, not gelu or gelu_new")
-    print(f"{convert(file, out_folder, **options)} -> {out_folder}")
+def command(
+    file: str = "",
+    out_folder: str = "",
+    *,
+    tokenizer: str = "124M",
+    models_dir: str = "models",
+    activation: str = None,
+    n_head: int = None,
+    lora_alpha: int = None,
+):
+    """Convert, and say what was made."""
+    if not file or not out_folder:
+        raise ValueError("give a file and a folder: python -m extras.convert FILE OUT_FOLDER (see --help)")
+    if activation not in (None, "gelu", "gelu_new"):
+        raise ValueError(f"activation is {activation!r}, not gelu or gelu_new")
+    for name, value in (("n_head", n_head), ("lora_alpha", lora_alpha)):
+        if value == 0:
+            raise ValueError(f"{name} is 0, it must be 1 or more")
+    done = convert(file, out_folder, tokenizer, models_dir, activation, n_head, lora_alpha)
+    print(f"{done} -> {out_folder}")
 
 
 def convert(

@@ -13,6 +13,7 @@ import checkpoint
 import cli
 import gpt2
 from encoder import END_OF_TEXT
+from extras.sampling import picker
 
 PROMPTS = [
     "42",
@@ -62,6 +63,8 @@ def asked(monkeypatch):
     return calls
 
 
+DEFAULTS = (False, None, 1, None, False)  # lookup, sampling, n_samples, stop, explain
+
 # ---- arguments ---------------------------------------------------------------------------------------------
 
 
@@ -81,21 +84,62 @@ def test_the_prompt_reaches_the_model_letter_for_letter(asked, capsys, prompt):
 @pytest.mark.parametrize(
     "argv, wanted",
     [
-        (["hi"], ("hi", 40, "124M", "models", False)),
-        (["hi", "7", "355M", "elsewhere"], ("hi", 7, "355M", "elsewhere", False)),
-        (["hi", "--n_tokens_to_generate", "0"], ("hi", 0, "124M", "models", False)),
-        (["hi", "--n_tokens_to_generate=12", "--model_size=tiny"], ("hi", 12, "tiny", "models", False)),
-        (["--lookup", "hi", "7"], ("hi", 7, "124M", "models", True)),
-        (["hi", "7", "--lookup", "tiny"], ("hi", 7, "tiny", "models", True)),
+        (["hi"], ("hi", 40, "124M", "models", *DEFAULTS)),
+        (["hi", "7", "355M", "elsewhere"], ("hi", 7, "355M", "elsewhere", *DEFAULTS)),
+        (["hi", "--n_tokens_to_generate", "0"], ("hi", 0, "124M", "models", *DEFAULTS)),
+        (["hi", "--n_tokens_to_generate=12", "--model_size=tiny"], ("hi", 12, "tiny", "models", *DEFAULTS)),
+        (["--lookup", "hi", "7"], ("hi", 7, "124M", "models", True, *DEFAULTS[1:])),
+        (["hi", "7", "--lookup", "tiny"], ("hi", 7, "tiny", "models", True, *DEFAULTS[1:])),
         (
             ["--models_dir", "a b", "--model-size", "774M", "--n-tokens-to-generate=3", "hi"],
-            ("hi", 3, "774M", "a b", False),
+            ("hi", 3, "774M", "a b", *DEFAULTS),
         ),
     ],
 )
 def test_arguments_come_in_order_or_by_name(asked, argv, wanted):
     assert cli.run(argv) == 0
     assert asked == [wanted]
+
+
+def typed(
+    text: str, share: float = 0.5, n: int = 1, *, kind: str = "", loud: bool = False, very_loud: bool = False
+):
+    print(repr((text, share, n, kind, loud, very_loud)))
+
+
+@pytest.mark.parametrize(
+    "argv, wanted",
+    [
+        (["42"], ("42", 0.5, 1, "", False, False)),
+        (["a", "0.25", "7", "--loud"], ("a", 0.25, 7, "", True, False)),
+        (["--very-loud", "--n=3", "a", ".5"], ("a", 0.5, 3, "", False, True)),
+        (["--text=--n", "--kind", "1e5", "--share=2."], ("--n", 2.0, 1, "1e5", False, False)),
+        (["[1]", "--kind=None", "--very_loud"], ("[1]", 0.5, 1, "None", False, True)),
+    ],
+)
+def test_annotations_say_what_words_become(capsys, argv, wanted):
+    assert cli.run(argv, typed, "help", "typed") == 0
+    assert capsys.readouterr() == (f"{wanted!r}\n", "")
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["a", "x"], "share is 'x', not a number such as 0.9"),
+        (["a", "nan"], "share is 'nan', not a number"),
+        (["a", "--share=1e3"], "share is '1e3', not a number"),
+        (["a", "--share=-1"], "share is '-1', not a number"),
+        (["a", "1", "two"], "n is 'two', not a whole number"),
+        (["a", "1", "2", "k"], "'k' is one word too many: put a text of several words in quotes"),
+        (["a", "--loud=x"], "--loud is given 'x': it takes no value"),
+        (["a", "--volume=1"], "unknown option --volume .see --help.; a text can go in as --text=..."),
+        (["a", "--kind"], "--kind has no value .see --help.; a text can go in as --text=..."),
+    ],
+)
+def test_words_of_another_kind_are_refused_under_the_programs_name(capsys, argv, message):
+    assert cli.run(argv, typed, "help", "typed") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("typed: ") and re.search(message, err) and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -266,6 +310,110 @@ def test_extras_are_loaded_only_when_asked_for():
     assert run_python("-c", code, "Once", "1", "tiny").stdout.endswith(b"\n[]\n")
     wanted = b"\n['extras', 'extras.speculative']\n"
     assert run_python("-c", code, "Once", "1", "tiny", "--lookup").stdout.endswith(wanted)
+
+
+# ---- options that choose -----------------------------------------------------------------------------------
+
+
+def words_of(**settings):
+    return [f"--{name}={value}" for name, value in settings.items()]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 3},
+        {"temperature": 0.5, "seed": 3},
+        {"top_k": 4, "seed": 3},
+        {"top_p": 0.5, "min_p": 0.1, "repetition_penalty": 1.5, "temperature": 2, "seed": 3},
+    ],
+)
+def test_options_draw_what_a_picker_draws(tiny, settings):
+    encoder, hparams, params = tiny
+    ids, rng = encoder.encode("The little fox"), np.random.default_rng([3, 0])
+    chosen = {"temperature": 1} | {name: value for name, value in settings.items() if name != "seed"}
+    new_ids = gpt2.generate(ids, params, hparams["n_head"], 20, picker(ids, rng=rng, **chosen))
+    done = command("The little fox", "20", "tiny", *words_of(**settings))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == encoder.decode(new_ids) + "\n"
+
+
+def test_each_of_the_six_draws_and_without_them_the_text_is_greedy():
+    greedy = command("Once", "20", "tiny").stdout
+    for words in (
+        "--temperature=1",
+        "--top_k=99",
+        "--top_p=1",
+        "--min_p=0",
+        "--repetition_penalty=1",
+        "--seed=1",
+    ):
+        assert command("Once", "20", "tiny", words).stdout != greedy
+    assert command("Once", "20", "tiny", "--temperature=0").stdout == greedy
+    assert command("Once", "20", "tiny", "--temperature=0", "--top_p=0.5", "--seed=1").stdout == greedy
+
+
+def test_samples_are_the_same_alone_or_among_others():
+    words = ["The little fox", "15", "tiny", "--seed=5", "--top_k=50", "--lookup"]
+    alone = command(*words).stdout.decode()
+    line = "\n---------------\n"
+    three = command(*words[:-1], "--n_samples=3").stdout.decode()
+    five = command(*words[:-1], "--n_samples=5").stdout.decode()
+    samples = five.removesuffix("\n").split(line)
+    assert len(set(samples)) == 5 and three == line.join(samples[:3]) + "\n" and alone == samples[0] + "\n"
+
+
+@pytest.mark.parametrize(
+    "pieces", [["a hidd", "en hid", "d", "en door"], list("a hidden hidden door"), ["a hidden hidden door"]]
+)
+@pytest.mark.parametrize(
+    "stop, wanted",
+    [("hidden d", "a hidden "), ("a", ""), ("hidden", "a "), ("dd", "a hi"), ("zz", "a hidden hidden door")],
+)
+def test_a_stop_text_is_never_half_printed(pieces, stop, wanted):
+    printed = ""
+    for piece in cli.until(iter(pieces), stop):
+        printed += piece
+        assert wanted.startswith(printed)
+    assert printed == wanted
+
+
+def test_text_waits_only_while_it_may_be_the_beginning_of_stop():
+    assert list(cli.until(iter(["ab", "c", "ab", "x"]), "abx")) == ["", "abc", "", ""]
+    assert list(cli.until(iter(["ab", "c"]), None)) == ["ab", "c", ""]
+
+
+def test_the_command_ends_before_the_stop_text():
+    whole = command("The little fox", "12", "tiny").stdout.decode()
+    for stop in ("hid", "ran away", "\n", "never there"):
+        done = command("The little fox", "12", "tiny", f"--stop={stop}")
+        assert done.stdout.decode() == whole.removesuffix("\n").partition(stop)[0] + "\n"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--temperature=-1"], "temperature is '-1', not a number"),
+        (["--temperature=hot"], "temperature is 'hot', not a number such as 0.9"),
+        (["--top_k=0"], "top_k is 0, it must be a whole number from 1 on"),
+        (["--top_k=2.5"], "top_k is '2.5', not a whole number"),
+        (["--top_p=0"], "top_p is 0.0, it must be above 0, at most 1"),
+        (["--top_p=1.5"], "top_p is 1.5"),
+        (["--min_p=2"], "min_p is 2.0, it must be from 0 to 1"),
+        (["--repetition_penalty=0"], "repetition_penalty is 0.0, it must be above 0"),
+        (["--seed=-1"], "seed is '-1', not a whole number"),
+        (["--n_samples=0"], "n_samples is 0, it must be 1 or more"),
+        (["--n_samples=2"], "n_samples is 2, .* several want an option that draws, such as --seed 0"),
+        (["--n_samples=2", "--seed=1", "--lookup"], "neither --lookup nor --explain"),
+        (["--n_samples=2", "--seed=1", "--explain"], "neither --lookup nor --explain"),
+        (["--stop="], "stop is empty: give the text before which to end"),
+    ],
+)
+def test_choices_out_of_range_are_refused_before_anything_is_loaded(monkeypatch, capsys, words, message):
+    monkeypatch.setattr(cli, "stream_text", None)
+    assert cli.run(["hi", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.search(message, err) and err.count("\n") == 1
 
 
 def test_debug_changes_nothing_where_all_is_well():

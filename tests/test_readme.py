@@ -24,8 +24,8 @@ def test_what_is_shown_was_printed(language, code, output, tmp_path):
     assert done.stdout.decode() == output
 
 
-def test_five_outputs_are_shown():
-    assert len(SHOWN) == 5
+def test_six_outputs_are_shown():
+    assert len(SHOWN) == 6
 
 
 def test_the_table_of_sizes_is_that_of_the_presets():
