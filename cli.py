@@ -179,7 +179,6 @@ def command(
     if seed is not None or any(value is not None for value in settings.values()):
         from extras.sampling import filters
 
-        settings["temperature"] = 1.0 if temperature is None else temperature
         filters(**settings)
         sampling = settings, secrets.randbits(32) if seed is None else seed
     if n_samples < 1 or (n_samples > 1 and (sampling is None or lookup or explain)):

@@ -115,6 +115,7 @@ def typed(
         (["--very-loud", "--n=3", "a", ".5"], ("a", 0.5, 3, "", False, True)),
         (["--text=--n", "--kind", "1e5", "--share=2."], ("--n", 2.0, 1, "1e5", False, False)),
         (["[1]", "--kind=None", "--very_loud"], ("[1]", 0.5, 1, "None", False, True)),
+        (["--kind", "__loud", "xxloud"], ("xxloud", 0.5, 1, "__loud", False, False)),
     ],
 )
 def test_annotations_say_what_words_become(capsys, argv, wanted):
@@ -336,6 +337,22 @@ def test_options_draw_what_a_picker_draws(tiny, settings):
     done = command("The little fox", "20", "tiny", *words_of(**settings))
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == encoder.decode(new_ids) + "\n"
+
+
+def test_sample_i_draws_from_the_seed_and_i(tiny):
+    encoder, hparams, params = tiny
+    ids = encoder.encode("The little fox")
+    pick = picker(ids, rng=np.random.default_rng([3, 1]), top_k=9)
+    wanted = encoder.decode(gpt2.generate(ids, params, hparams["n_head"], 20, pick))
+    done = command("The little fox", "20", "tiny", "--seed=3", "--top_k=9", "--n_samples=2")
+    assert done.stdout.decode().endswith(f"\n---------------\n{wanted}\n")
+
+
+def test_without_a_seed_every_run_is_another():
+    assert (
+        command("Once", "20", "tiny", "--top_k=99").stdout
+        != command("Once", "20", "tiny", "--top_k=99").stdout
+    )
 
 
 def test_each_of_the_six_draws_and_without_them_the_text_is_greedy():

@@ -61,6 +61,22 @@ def test_a_choice_that_is_not_among_the_likeliest_takes_the_last_row(tiny):
     assert len(rows) == 11 and rows[-1].endswith(" <-") and "<-" not in "".join(rows[:-1])
 
 
+def test_what_is_small_is_shown_and_what_is_gone_is_not():
+    assert explain.percent(4e-5) == "    0.00%" and explain.percent(1e-4) == "    0.01%"
+    assert explain.percent(1.0) == "  100.00%" and explain.percent(0.0) == " " * 9
+
+
+@pytest.mark.parametrize(
+    "text, shown", [("a" * 19, f"'{'a' * 19}' "), ("a" * 20, f"'{'a' * 17}... "), ("\n", "'\\n'")]
+)
+def test_a_token_is_cut_to_its_column(text, shown):
+    class Encoder:
+        def decode(self, ids):
+            return text
+
+    assert explain.spell(0, Encoder()) == f"{shown:22}"
+
+
 def test_every_token_fits_into_eighty_columns_of_plain_characters(tiny):
     names = ["model", "penalty", "temp.", "top_k", "top_p", "min_p"]
     for token_id in range(4000):

@@ -12,7 +12,7 @@ from extras import batching, sampling, speculative
 
 RNG = np.random.default_rng(0)
 ROWS = [np.float32(RNG.normal(0, std, n)) for std in (0.5, 2, 6) for n in (1, 7, 300)]
-ROWS += [np.float32([1, 1, 1, 1]), np.float32([3, -np.inf, 3, 2, -1, 2])]
+ROWS += [np.float32(RNG.integers(0, 3, 300)), np.float32([1, 1, 1, 1]), np.float32([3, -np.inf, 3, 2, -1, 2])]
 IDS = [0, 2, 2]
 
 
