@@ -19,7 +19,8 @@ HELP = """\
 python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
 
 PROMPT                     the text to continue; - reads it from standard input;
-                           one that begins with -- goes in as --prompt="--..."
+                           one that begins with -- goes in as --prompt="--...";
+                           with none, on a terminal, line by line
 --n_tokens_to_generate 40  how many tokens to add, at most
 --model_size 124M          124M, 355M, 774M, 1558M: OpenAI's, downloaded once;
                            tiny: a small model included here, no network;
@@ -156,7 +157,7 @@ def is_option(word):
 
 
 def command(
-    prompt: str = "",
+    prompt: str = None,
     n_tokens_to_generate: int = 40,
     model_size: str = "124M",
     models_dir: str = "models",
@@ -187,7 +188,38 @@ def command(
     if stop == "":
         raise ValueError("stop is empty: give the text before which to end")
     model = n_tokens_to_generate, model_size, models_dir
-    write(stream_text(read_prompt(prompt), *model, lookup, sampling, n_samples, stop, explain))
+    if prompt is None and sys.stdin.isatty():
+        if n_samples > 1 or lookup or explain:
+            raise ValueError("--n_samples, --lookup and --explain want a prompt")
+        converse(*model, sampling, stop)
+    else:
+        write(stream_text(read_prompt(prompt or ""), *model, lookup, sampling, n_samples, stop, explain))
+
+
+def converse(n_tokens_to_generate, model_size, models_dir, sampling, stop):
+    """Read a line, go on with it, and read the next; see extras/chat.py."""
+    from extras.chat import chat
+    from gpt2 import np
+    from utils import load_encoder_hparams_and_params
+
+    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir)
+
+    def new_pick(ids):
+        return np.argmax
+
+    if sampling:
+        from extras.sampling import picker
+
+        settings, seed = sampling
+        rng = np.random.default_rng([seed, 0])
+
+        def new_pick(ids):
+            return picker(ids, rng=rng, **settings)
+
+    sys.stdout.reconfigure(errors="replace")
+    chat(
+        encoder, params, hparams["n_head"], n_tokens_to_generate, lambda pieces: until(pieces, stop), new_pick
+    )
 
 
 def read_prompt(prompt):  # str -> str

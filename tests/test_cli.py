@@ -400,6 +400,12 @@ def test_text_waits_only_while_it_may_be_the_beginning_of_stop():
     assert list(cli.until(iter(["ab", "c"]), None)) == ["ab", "c", ""]
 
 
+@pytest.mark.parametrize("stop", ["42", "True", "None", "--x", " # ", '"', "-"])
+def test_a_stop_text_is_taken_letter_for_letter(asked, stop):
+    assert cli.run(["hi", f"--stop={stop}"]) == 0
+    assert asked.pop()[-2] == stop
+
+
 def test_the_command_ends_before_the_stop_text():
     whole = command("The little fox", "12", "tiny").stdout.decode()
     for stop in ("hid", "ran away", "\n", "never there"):

@@ -10,6 +10,7 @@ from helpers import ROOT, SMALL, TINY
 import checkpoint
 import gpt2
 from encoder import END_OF_TEXT
+from extras import scoring
 from models.tiny import measure
 
 CARD = (TINY / "README.md").read_text(encoding="utf-8")
@@ -17,7 +18,7 @@ CARD = (TINY / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="session")
 def stories():
-    return measure.documents((ROOT / "tests" / "stories.txt").read_text(encoding="utf-8"))
+    return scoring.documents((ROOT / "tests" / "stories.txt").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +31,11 @@ def stories_bits(tiny, stories, counts):
     """Bits per byte of the stories, by the model, by pairs and by single tokens."""
     encoder, hparams, params = tiny
     surprises = {
-        "this model": partial(measure.nats, params=params, n_head=hparams["n_head"]),
+        "this model": partial(scoring.nats, params=params, n_head=hparams["n_head"]),
         "bigram": partial(measure.bigram_nats, counts=counts),
         "unigram": partial(measure.unigram_nats, counts=counts),
     }
-    return {name: measure.bits_per_byte(stories, encoder, surprise) for name, surprise in surprises.items()}
+    return {name: scoring.bits_per_byte(stories, encoder, surprise) for name, surprise in surprises.items()}
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +73,7 @@ def test_it_tells_stories_better_than_counts_can(stories_bits):
 
 def test_the_more_it_has_read_the_better_it_tells(tiny, stories):
     encoder, hparams, params = tiny
-    surprise = partial(measure.nats, params=params, n_head=hparams["n_head"])
+    surprise = partial(scoring.nats, params=params, n_head=hparams["n_head"])
     losses = measure.loss_by_position(stories, encoder, surprise, hparams["n_ctx"])
     assert losses[:4].mean() > losses[4:16].mean() > losses[16:].mean() + 0.1
 
@@ -142,8 +143,8 @@ def test_the_card_shows_what_the_model_wrote(tiny):
 def test_a_text_is_cut_at_whole_lines_only():
     end = "<|endoftext|>\n"
     text = f"one\n\n{end}two {end} {end}{end}{end}last\n<|endoftext|>"
-    assert measure.documents(text) == ["one\n\n", "two <|endoftext|>\n <|endoftext|>\n", "last\n"]
-    assert measure.documents("no line") == ["no line"] and measure.documents("") == []
+    assert scoring.documents(text) == ["one\n\n", "two <|endoftext|>\n <|endoftext|>\n", "last\n"]
+    assert scoring.documents("no line") == ["no line"] and scoring.documents("") == []
 
 
 def test_nats_are_minus_the_log_of_the_probability_in_windows_of_n_ctx(params):
@@ -153,7 +154,7 @@ def test_nats_are_minus_the_log_of_the_probability_in_windows_of_n_ctx(params):
         start = (i - 1) // 32 * 32
         logits = gpt2.gpt2(ids[start:i], **params, n_head=3)[-1].astype(float)
         slow.append(-np.log(np.exp(logits[ids[i]]) / np.exp(logits).sum()))
-    assert measure.nats(ids, params, 3) == pytest.approx(slow, rel=1e-4)
+    assert scoring.nats(ids, params, 3) == pytest.approx(slow, rel=1e-4)
 
 
 def test_bits_per_byte_count_every_token_and_every_byte(tiny):
@@ -164,7 +165,7 @@ def test_bits_per_byte_count_every_token_and_every_byte(tiny):
         assert ids[0] == encoder.encoder[END_OF_TEXT]
         return np.full(len(ids) - 1, np.log(2), dtype=np.float32)
 
-    assert measure.bits_per_byte(["fox", "日本"], encoder, one_bit) == pytest.approx(n_tokens / (3 + 6))
+    assert scoring.bits_per_byte(["fox", "日本"], encoder, one_bit) == pytest.approx(n_tokens / (3 + 6))
 
 
 def test_both_models_of_counts_give_probabilities(counts):

@@ -12,7 +12,7 @@ import checkpoint
 import gpt2
 import utils
 from encoder import END_OF_TEXT, PIECES, bytes_to_unicode, get_encoder
-from models.tiny import measure
+from extras import scoring
 
 pytestmark = pytest.mark.parity
 STORIES = ROOT / "tests" / "stories.txt"
@@ -44,11 +44,11 @@ def test_the_model_runs_by_folder_and_has_learned(trained):
     done = command("The little fox", "--n_tokens_to_generate=10", f"--model_size={trained}")
     assert done.returncode == 0 and done.stderr == b"" and len(done.stdout) > 10
     encoder, hparams, params = utils.load_encoder_hparams_and_params(trained, None)
-    texts = measure.documents(STORIES.read_text(encoding="utf-8"))
+    texts = scoring.documents(STORIES.read_text(encoding="utf-8"))
 
     def loss(params):
-        ids = measure.document_ids("".join(texts), encoder)
-        return measure.nats(ids, params, hparams["n_head"]).mean()
+        ids = scoring.document_ids("".join(texts), encoder)
+        return scoring.nats(ids, params, hparams["n_head"]).mean()
 
     assert loss(params) < loss(checkpoint.random_params(hparams, np.random.default_rng(0))) - 1
 
@@ -78,7 +78,7 @@ def test_the_loss_in_pytorch_is_that_of_the_model(train):
     leaves = checkpoint.nest(train.to_leaves(checkpoint.flatten(params)))
     theirs = train.loss(leaves, train.torch.from_numpy(windows), SMALL["n_head"])
     logits = gpt2.gpt2(windows[:, :-1], **params, n_head=SMALL["n_head"])
-    assert theirs.item() == pytest.approx(measure.cross_entropy(logits, windows[:, 1:]).mean(), rel=1e-6)
+    assert theirs.item() == pytest.approx(scoring.cross_entropy(logits, windows[:, 1:]).mean(), rel=1e-6)
 
 
 def test_leaves_become_the_arrays_that_they_were(train):
@@ -136,8 +136,8 @@ def test_repeated_spans_occur_two_to_sixteen_times(train):
 
 def test_counts_are_those_of_the_text(trained):
     encoder, counts = get_encoder(trained, None), np.load(trained / "counts.npz")
-    texts = measure.documents(STORIES.read_text(encoding="utf-8"))
-    ids = [i for text in texts for i in measure.document_ids(text, encoder)]
+    texts = scoring.documents(STORIES.read_text(encoding="utf-8"))
+    ids = [i for text in texts for i in scoring.document_ids(text, encoder)]
     assert counts["unigrams"].tolist() == [ids.count(i) for i in range(400)]
     pairs = [*itertools.pairwise(ids)]
     assert {tuple(pair): n for pair, n in zip(counts["bigrams"].tolist(), counts["bigram_counts"])} == {

@@ -6,7 +6,6 @@ python models/tiny/measure.py TEXT MODEL    of another, named as for gpt2.py: a 
 
 import argparse
 import gzip
-import re
 import sys
 from functools import partial
 from itertools import pairwise
@@ -17,62 +16,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the program's own modules
 
 import gpt2
-from encoder import END_OF_TEXT
+from extras.scoring import bits_per_byte, cross_entropy, document_ids, nats, read_documents
 from utils import find_model, load_encoder_hparams_and_params
 
-# ---- bits per byte -----------------------------------------------------------------------------------------
-
-
-def documents(text):  # str -> list of str
-    """Cut a text at its lines <|endoftext|>."""
-    return [part for part in re.split(r"(?m)^<\|endoftext\|>(?:\n|\Z)", text) if part]
-
-
-def read_documents(path):  # -> list of str
-    """The documents in a file, one at least. Raises ValueError for what is not UTF-8."""
-    try:
-        found = documents(Path(path).read_text(encoding="utf-8-sig"))  # less what Notepad begins a file with
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
-    if not found:
-        raise ValueError(f"{path} is empty")
-    return found
-
-
-def document_ids(document, encoder):  # str -> ids
-    """The ids of a document, behind the <|endoftext|> that stands before each."""
-    return [encoder.encoder[END_OF_TEXT], *encoder.encode(document)]
-
-
-def nats(ids, params, n_head):  # [n_seq] -> [n_seq - 1]
-    """How much each token but the first surprises the model: -ln of the probability that it gave to it.
-
-    The model sees n_ctx tokens at a time, and at the next window begins anew.
-    """
-    n_ctx, surprises = len(params["wpe"]), []
-    for start in range(0, len(ids) - 1, n_ctx):
-        window = np.asarray(ids[start : start + n_ctx + 1])
-        logits = gpt2.gpt2(window[:-1], **params, n_head=n_head)
-        surprises.append(cross_entropy(logits, window[1:]))
-    return np.concatenate(surprises)
-
-
-def cross_entropy(logits, targets):  # [n_seq, n_vocab], [n_seq] -> [n_seq]
-    """-ln softmax(logits)[target], written so that a very small probability does not become 0."""
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    target_logits = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return np.log(np.exp(logits).sum(axis=-1)) - target_logits
-
-
-def bits_per_byte(documents, encoder, surprise):
-    """The bits that it takes to tell documents to someone who knows the model, for each of their bytes.
-
-    surprise: ids of a document -> nats of all but the first, such as `nats`. Unlike the loss of a token,
-    this can be compared between models of different vocabularies.
-    """
-    n_nats = sum(surprise(document_ids(document, encoder)).sum(dtype=float) for document in documents)
-    n_bytes = sum(len(document.encode()) for document in documents)
-    return n_nats / np.log(2) / n_bytes
+# ---- what only counts --------------------------------------------------------------------------------------
 
 
 def unigram_nats(ids, counts):  # [n_seq] -> [n_seq - 1]

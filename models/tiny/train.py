@@ -36,7 +36,7 @@ except ImportError as error:
 from checkpoint import PRESETS, ModelError, flatten, nest, random_params, shapes, to_params
 from cli import explain
 from encoder import Encoder, vocabulary
-from models.tiny.measure import bits_per_byte, document_ids, nats, read_documents
+from extras.scoring import bits_per_byte, document_ids, nats, read_documents
 from utils import load_encoder_and_hparams
 
 TINY = PRESETS["tiny"]

@@ -1,0 +1,171 @@
+"""Line by line: the cache is worth a whole reading, the window slides, and keys do what they say."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+from helpers import ROOT, SMALL, without_unbuffered
+
+import gpt2
+from extras import sampling
+from extras.chat import Conversation
+
+N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
+
+
+def told_anew(ids, params, n, pick=np.argmax):
+    return gpt2.generate(ids, params, N_HEAD, n, pick)
+
+
+def test_each_turn_goes_on_as_if_all_were_read_anew(params):
+    text, ids = Conversation(params, N_HEAD), []
+    for turn in ([1, 2, 3], [4], [5, 6, 7, 8]):
+        assert text.add(turn, 5) == 0
+        ids += turn
+        new_ids = list(text.go_on(5))
+        assert new_ids == told_anew(ids, params, 5)
+        ids += new_ids
+        assert text.ids == ids
+
+
+def test_a_turn_that_is_stopped_leaves_what_was_seen(params):
+    text = Conversation(params, N_HEAD)
+    text.add([1, 2, 3], 9)
+    seen = [new_id for new_id, _ in zip(text.go_on(9), range(4))]
+    assert text.ids[3 : 3 + len(seen)] == seen == told_anew([1, 2, 3], params, 4)
+    kept = list(text.ids)
+    text.add([7], 3)
+    assert list(text.go_on(3)) == told_anew([*kept, 7], params, 3)
+
+
+def test_only_what_is_new_is_read(params, monkeypatch):
+    sizes, transformer = [], gpt2.transformer
+    monkeypatch.setattr(
+        gpt2, "transformer", lambda ids, **rest: sizes.append(len(ids)) or transformer(ids, **rest)
+    )
+    text = Conversation(params, N_HEAD)
+    text.add([1, 2, 3], 3)
+    list(text.go_on(3))
+    text.add([4, 5], 2)
+    list(text.go_on(2))
+    assert sizes == [3, 1, 1, 3, 1]  # the last id of a turn is read with the next
+
+
+def test_a_full_window_forgets_its_first_half(params):
+    text = Conversation(params, N_HEAD)
+    ids = list(range(20))
+    assert text.add(ids, 10) == 0
+    ids += list(text.go_on(10))
+    n_forgotten = text.add([50, 51], 10)
+    ids += [50, 51]
+    assert n_forgotten == len(ids) - N_CTX // 2 and text.ids == ids[n_forgotten:]
+    assert list(text.go_on(10)) == told_anew(ids[n_forgotten:], params, 10)
+
+
+@pytest.mark.parametrize("n_room", [1, 16, N_CTX - 1])
+def test_a_line_longer_than_the_window_leaves_room(params, n_room):
+    text = Conversation(params, N_HEAD)
+    text.add(range(90), n_room)
+    assert 1 <= len(text.ids) <= N_CTX - n_room and text.ids[-1] == 89
+    assert len(list(text.go_on(n_room))) == n_room
+
+
+def test_a_pick_sees_all_of_the_text(params):
+    rng = np.random.default_rng(0)
+    text = Conversation(
+        params, N_HEAD, lambda ids: sampling.picker(ids, rng=rng, temperature=0, repetition_penalty=1e6)
+    )
+    text.add([1, 2, 3], 8)
+    list(text.go_on(8))
+    text.add([4], 8)
+    list(text.go_on(8))
+    assert len(set(text.ids)) == len(text.ids)
+
+
+# ---- on a terminal -----------------------------------------------------------------------------------------
+
+pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
+
+
+class Terminal:
+    """`python gpt2.py` on a pseudo-terminal of its own."""
+
+    def __init__(self, *words):
+        self.process, self.screen = pty.fork()
+        if self.process == 0:
+            os.chdir(ROOT)
+            os.execve(
+                sys.executable, [sys.executable, "gpt2.py", *words], without_unbuffered() | {"TERM": "dumb"}
+            )
+        self.seen = ""
+
+    def wait_for(self, text):
+        """Read until this has come since the last time."""
+        while text not in self.seen:
+            self.seen += os.read(self.screen, 1024).decode(errors="replace")
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def type(self, keys):
+        os.write(self.screen, keys)
+
+    def end(self):
+        """Ctrl-D, and the exit status."""
+        self.type(b"\x04")
+        _, status = os.waitpid(self.process, 0)
+        os.close(self.screen)
+        return os.waitstatus_to_exitcode(status)
+
+
+OPTIONS = ("--model_size=tiny", "--n_tokens_to_generate=12")
+
+
+def test_lines_are_gone_on_with_until_ctrl_d():
+    terminal = Terminal(*OPTIONS)
+    terminal.wait_for("Ctrl-D ends.\r\n> ")
+    terminal.type(b"The little fox\n")
+    first = terminal.wait_for("> ")
+    assert first == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"
+    terminal.type(b"Then he saw\n")
+    assert terminal.wait_for("> ").startswith("Then he saw\r\n")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_stops_the_turn_and_not_the_program():
+    terminal = Terminal("--model_size=tiny", "--n_tokens_to_generate=200", "--seed=1")
+    terminal.wait_for("> ")
+    terminal.type(b"Once upon a time\n")
+    terminal.wait_for("Once upon a time\r\n")
+    os.kill(terminal.process, signal.SIGINT)
+    terminal.wait_for("> ")
+    terminal.type(b"\x03")
+    terminal.wait_for("> ")
+    assert terminal.end() == 0
+
+
+def test_a_full_window_is_told():
+    terminal = Terminal("--model_size=tiny", "--n_tokens_to_generate=100")
+    terminal.wait_for("> ")
+    for _ in range(3):
+        terminal.type(b"Once upon a time there was a fox, and he went out\n")
+        said = terminal.wait_for("> ")
+    assert "tokens forgotten: the model sees 256]" in said
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--n_tokens_to_generate=256"], "n_tokens_to_generate is 256, in a chat at most 255 fit"),
+        (["--seed=1", "--n_samples=2"], "--n_samples, --lookup and --explain want a prompt"),
+        (["--lookup"], "want a prompt"),
+        (["--prompt="], "the prompt is empty"),
+    ],
+)
+def test_what_is_no_chat_is_refused(words, message):
+    terminal = Terminal("--model_size=tiny", *words)
+    terminal.wait_for(message)
+    _, status = os.waitpid(terminal.process, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
