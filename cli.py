@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 import traceback
-from collections import deque
+from functools import partial
 from itertools import takewhile
 
 from checkpoint import ModelError
@@ -176,13 +176,12 @@ def command(
     """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     settings |= {"repetition_penalty": repetition_penalty}
-    sampling = None
+    new_pick = None
     if seed is not None or any(value is not None for value in settings.values()):
-        from extras.sampling import filters
+        from extras.sampling import pick_maker
 
-        filters(**settings)
-        sampling = settings, secrets.randbits(32) if seed is None else seed
-    if n_samples < 1 or (n_samples > 1 and (sampling is None or lookup or explain)):
+        new_pick = pick_maker(secrets.randbits(32) if seed is None else seed, **settings)
+    if n_samples < 1 or (n_samples > 1 and (new_pick is None or lookup or explain)):
         advice = "several want an option that draws, such as --seed 0, and neither --lookup nor --explain"
         raise ValueError(f"n_samples is {n_samples}, it must be 1 or more; {advice}")
     if stop == "":
@@ -191,35 +190,13 @@ def command(
     if prompt is None and sys.stdin.isatty():
         if n_samples > 1 or lookup or explain:
             raise ValueError("--n_samples, --lookup and --explain want a prompt")
-        converse(*model, sampling, stop)
+        from extras.chat import chat
+
+        sys.stdout.reconfigure(errors="replace")
+        chat(*model, new_pick, partial(until, stop=stop))
     else:
-        write(stream_text(read_prompt(prompt or ""), *model, lookup, sampling, n_samples, stop, explain))
-
-
-def converse(n_tokens_to_generate, model_size, models_dir, sampling, stop):
-    """Read a line, go on with it, and read the next; see extras/chat.py."""
-    from extras.chat import chat
-    from gpt2 import np
-    from utils import load_encoder_hparams_and_params
-
-    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir)
-
-    def new_pick(ids):
-        return np.argmax
-
-    if sampling:
-        from extras.sampling import picker
-
-        settings, seed = sampling
-        rng = np.random.default_rng([seed, 0])
-
-        def new_pick(ids):
-            return picker(ids, rng=rng, **settings)
-
-    sys.stdout.reconfigure(errors="replace")
-    chat(
-        encoder, params, hparams["n_head"], n_tokens_to_generate, lambda pieces: until(pieces, stop), new_pick
-    )
+        shown = settings if explain else None
+        write(stream_text(read_prompt(prompt or ""), *model, lookup, new_pick, n_samples, stop, shown))
 
 
 def read_prompt(prompt):  # str -> str
@@ -242,14 +219,15 @@ def stream_text(
     model_size,
     models_dir,
     lookup=False,
-    sampling=None,
+    new_pick=None,
     n_samples=1,
     stop=None,
-    explain=False,
+    explain=None,
 ):  # -> pieces of text
     """The text with which a model continues the prompt, piece by piece, up to the end of text or `stop`.
 
-    sampling: settings of `extras.sampling.filters`, and a seed; None is greedy.
+    new_pick: (ids, number of the sample) -> pick, None is greedy; explain: the settings of its filters, to be
+    shown on stderr at each step, or None.
     """
     from gpt2 import check_inputs, np, stream
     from utils import load_encoder_and_hparams, load_params
@@ -261,45 +239,24 @@ def stream_text(
     ids = encoder.encode(prompt)
     check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])  # before any weight
     model = load_params(model_size, models_dir), hparams["n_head"], n_tokens_to_generate
-    picks, chain = [np.argmax], {}
-    if sampling:
-        from extras.sampling import filters, picker
-
-        (settings, seed), picks = sampling, []
-        chain = filters(**settings)
-        for i in range(n_samples):  # each with a generator of its own: alone or among others, it is the same
-            picks.append(picker(ids, rng=np.random.default_rng([seed, i]), **settings))
-    if explain:
+    picks = [new_pick(ids, i) if new_pick else np.argmax for i in range(n_samples)]
+    if explain is not None:
         from extras.explain import explained
 
-        picks = [explained(picks[0], ids, chain, encoder, sys.stderr.write)]
-    samples = [stream(ids, *model, picks[0])] if n_samples == 1 else side_by_side(ids, model, picks)
+        picks = [explained(picks[0], ids, explain, encoder, sys.stderr.write)]
+    if n_samples == 1:
+        samples = [stream(ids, *model, picks[0])]
+    else:
+        from extras import batching
+
+        samples = batching.samples(ids, *model, picks)
     for i, new_ids in enumerate(samples):
         new_ids = takewhile(lambda token_id: token_id not in encoder.stop_ids, new_ids)
         yield LINE if i else ""
         yield from until(encoder.decode_stream(new_ids), stop)
 
 
-def side_by_side(ids, model, picks):  # -> a stream of ids for each pick
-    """Samples of one prompt, made together: the ids of others wait while one is read."""
-    from extras import batching
-
-    pairs = batching.stream([ids] * len(picks), *model, picks)
-    waiting = [deque() for _ in picks]
-
-    def sample(i):
-        while True:
-            while not waiting[i]:
-                pair = next(pairs, None)
-                if pair is None:
-                    return
-                waiting[pair[0]].append(pair[1])
-            yield waiting[i].popleft()
-
-    return map(sample, range(len(picks)))
-
-
-def until(pieces, stop):  # pieces of text -> pieces of text
+def until(pieces, stop=None):  # pieces of text -> pieces of text
     """The text before `stop`, if that is one; what may be the beginning of it waits until that is clear."""
     waiting = ""
     for piece in pieces:

@@ -5,6 +5,8 @@ text is still inside its prompt, it takes its own next id; where not, one from i
 of its single run, but for ties within rounding.
 """
 
+from collections import deque
+
 import numpy as np
 
 import gpt2
@@ -52,3 +54,20 @@ def generate(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_b
     for i, new_id in stream(prompts, params, n_head, n_tokens_to_generate, picks):
         new_ids[i].append(new_id)
     return new_ids
+
+
+def samples(inputs, params, n_head, n_tokens_to_generate, picks):  # [n_seq] -> a stream of ids for each pick
+    """Several continuations of one prompt, made together: the ids of the others wait while one is read."""
+    pairs = stream([inputs] * len(picks), params, n_head, n_tokens_to_generate, picks)
+    waiting = [deque() for _ in picks]
+
+    def sample(i):
+        while True:
+            while not waiting[i]:
+                pair = next(pairs, None)
+                if pair is None:
+                    return
+                waiting[pair[0]].append(pair[1])
+            yield waiting[i].popleft()
+
+    return [sample(i) for i in range(len(picks))]

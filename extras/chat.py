@@ -4,12 +4,13 @@ All lines and continuations are one text. Its keys and values stay in a cache, s
 new. When the model cannot see all of the text any more, it forgets the first half, and says so.
 """
 
+import itertools
 import sys
-from itertools import takewhile
 
 import numpy as np
 
 import gpt2
+from utils import load_encoder_hparams_and_params
 
 ASK = "> "
 
@@ -17,8 +18,8 @@ ASK = "> "
 class Conversation:
     """A text that grows: `add` what is typed, `go_on` with what the model makes of it."""
 
-    def __init__(self, params, n_head, new_pick=lambda ids: np.argmax):  # new_pick: ids so far -> pick
-        self.params, self.n_head, self.new_pick = params, n_head, new_pick
+    def __init__(self, params, n_head):
+        self.params, self.n_head = params, n_head
         self.n_ctx = len(params["wpe"])
         self.kv_cache = gpt2.new_kv_cache(params, n_head, self.n_ctx)
         self.ids, self.n_past = [], 0
@@ -34,9 +35,8 @@ class Conversation:
             self.n_past = 0  # all that is left has another position now
         return n_forgotten
 
-    def go_on(self, n_tokens_to_generate):  # -> ids, one at a time
+    def go_on(self, n_tokens_to_generate, pick=np.argmax):  # -> ids, one at a time
         """Yield new ids; what is yielded is part of the text, also if the reader stops in the middle."""
-        pick = self.new_pick(self.ids)
         for _ in range(n_tokens_to_generate):
             new = self.ids[self.n_past :]
             hidden = gpt2.prefill(new, self.params, self.n_head, self.kv_cache, self.n_past)
@@ -45,12 +45,14 @@ class Conversation:
             yield self.ids[-1]
 
 
-def chat(encoder, params, n_head, n_tokens_to_generate, until, new_pick):
-    """Read lines until Ctrl-D; Ctrl-C ends a turn. until: pieces of text -> those before a stop text.
+def chat(n_tokens_to_generate, model_size, models_dir, new_pick, until):
+    """Read lines until Ctrl-D; Ctrl-C ends a turn.
 
-    Raises ValueError if not even one token and what is generated fit into what the model sees.
+    new_pick: (ids, number of the turn) -> pick, None is greedy; until: pieces of text -> those before a stop
+    text. Raises ValueError if what is generated would leave no room for a line.
     """
-    text = Conversation(params, n_head, new_pick)
+    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir)
+    text, n_turns = Conversation(params, hparams["n_head"]), itertools.count()
     if n_tokens_to_generate >= text.n_ctx:
         n_most = text.n_ctx - 1
         raise ValueError(f"n_tokens_to_generate is {n_tokens_to_generate}, in a chat at most {n_most} fit")
@@ -63,7 +65,9 @@ def chat(encoder, params, n_head, n_tokens_to_generate, until, new_pick):
             if n_forgotten:
                 print(f"[{n_forgotten} tokens forgotten: the model sees {text.n_ctx}]", file=sys.stderr)
             if text.ids:
-                new_ids = takewhile(lambda i: i not in encoder.stop_ids, text.go_on(n_tokens_to_generate))
+                pick = new_pick(text.ids, next(n_turns)) if new_pick else np.argmax
+                new_ids = text.go_on(n_tokens_to_generate, pick)
+                new_ids = itertools.takewhile(lambda i: i not in encoder.stop_ids, new_ids)
                 for piece in until(encoder.decode_stream(new_ids)):
                     print(piece, end="", flush=True)
                 print(flush=True)

@@ -7,17 +7,18 @@ adds a column, which is the probability after it and those before, and an arrow 
 import numpy as np
 
 import gpt2
+from extras.sampling import filters
 
 N_ROWS = 10
 SHORT = {"repetition_penalty": "penalty", "temperature": "temp."}  # of names that are too wide for a column
 
 
-def explained(pick, ids, chain, encoder, write):  # -> pick
-    """The same pick, which tells about each of its choices. chain: {name: filter}, those that pick applies.
+def explained(pick, ids, settings, encoder, write):  # -> pick
+    """The same pick, which tells about each of its choices. settings: those of its `sampling.filters`.
 
     ids: the prompt; write: a function for a table, such as sys.stderr.write.
     """
-    ids = [int(i) for i in ids]
+    ids, chain = [int(i) for i in ids], filters(**settings)
 
     def explaining(logits):
         columns = {"model": gpt2.softmax(logits)}

@@ -110,3 +110,12 @@ def picker(ids, *, rng, **settings):  # -> pick
         return ids[-1]
 
     return pick
+
+
+def pick_maker(seed, **settings):  # -> (ids, i) -> pick
+    """What makes the pick for sample i of a text; settings are those of `filters`, and it raises the same.
+
+    Each sample has a generator of its own, of [seed, i]: so it draws the same, alone or among others.
+    """
+    filters(**settings)
+    return lambda ids, i: picker(ids, rng=np.random.default_rng([seed, i]), **settings)

@@ -117,3 +117,17 @@ def test_damaged_weights_are_refused(params):
     params["wte"][:] = np.nan
     with pytest.raises(FloatingPointError, match="the weights are damaged"):
         batching.generate([[1], [2]], params, N_HEAD, 3)
+
+
+def test_samples_are_streams_of_their_own_in_whatever_order_they_are_read(params):
+    picks = [sampler(seed) for seed in range(3)]
+    wanted = batching.generate([[1, 2, 3]] * 3, params, SMALL["n_head"], 10, picks)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        streams = batching.samples(
+            [1, 2, 3], params, SMALL["n_head"], 10, [sampler(seed) for seed in range(3)]
+        )
+        assert {i: list(streams[i]) for i in order} == dict(enumerate(wanted))
+    first, second, _ = batching.samples(
+        [1, 2, 3], params, SMALL["n_head"], 10, [sampler(seed) for seed in range(3)]
+    )
+    assert [next(first) for _ in range(4)] == wanted[0][:4] and list(second) == wanted[1]

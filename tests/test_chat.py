@@ -1,7 +1,9 @@
 """Line by line: the cache is worth a whole reading, the window slides, and keys do what they say."""
 
 import os
+import select
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -72,16 +74,13 @@ def test_a_line_longer_than_the_window_leaves_room(params, n_room):
     assert len(list(text.go_on(n_room))) == n_room
 
 
-def test_a_pick_sees_all_of_the_text(params):
-    rng = np.random.default_rng(0)
-    text = Conversation(
-        params, N_HEAD, lambda ids: sampling.picker(ids, rng=rng, temperature=0, repetition_penalty=1e6)
-    )
-    text.add([1, 2, 3], 8)
-    list(text.go_on(8))
-    text.add([4], 8)
-    list(text.go_on(8))
-    assert len(set(text.ids)) == len(text.ids)
+def test_a_pick_made_for_each_turn_sees_all_of_the_text(params):
+    new_pick = sampling.pick_maker(0, temperature=0, repetition_penalty=1e6)
+    text = Conversation(params, N_HEAD)
+    for turn in range(2):
+        text.add([turn + 1, turn + 4], 8)
+        list(text.go_on(8, new_pick(text.ids, turn)))
+    assert len(set(text.ids)) == len(text.ids) == 20
 
 
 # ---- on a terminal -----------------------------------------------------------------------------------------
@@ -93,17 +92,16 @@ class Terminal:
     """`python gpt2.py` on a pseudo-terminal of its own."""
 
     def __init__(self, *words):
-        self.process, self.screen = pty.fork()
-        if self.process == 0:
-            os.chdir(ROOT)
-            os.execve(
-                sys.executable, [sys.executable, "gpt2.py", *words], without_unbuffered() | {"TERM": "dumb"}
-            )
+        self.screen, theirs = pty.openpty()
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": without_unbuffered()}
+        self.process = subprocess.Popen([sys.executable, "gpt2.py", *words], cwd=ROOT, **streams)
+        os.close(theirs)
         self.seen = ""
 
     def wait_for(self, text):
         """Read until this has come since the last time."""
         while text not in self.seen:
+            assert select.select([self.screen], [], [], 60)[0], f"{text!r} does not come after {self.seen!r}"
             self.seen += os.read(self.screen, 1024).decode(errors="replace")
         before, _, self.seen = self.seen.partition(text)
         return before
@@ -111,12 +109,14 @@ class Terminal:
     def type(self, keys):
         os.write(self.screen, keys)
 
+    def interrupt(self):
+        """What Ctrl-C does where the terminal is the program's own."""
+        self.process.send_signal(signal.SIGINT)
+
     def end(self):
         """Ctrl-D, and the exit status."""
         self.type(b"\x04")
-        _, status = os.waitpid(self.process, 0)
-        os.close(self.screen)
-        return os.waitstatus_to_exitcode(status)
+        return self.process.wait(timeout=60)
 
 
 OPTIONS = ("--model_size=tiny", "--n_tokens_to_generate=12")
@@ -138,10 +138,9 @@ def test_ctrl_c_stops_the_turn_and_not_the_program():
     terminal.wait_for("> ")
     terminal.type(b"Once upon a time\n")
     terminal.wait_for("Once upon a time\r\n")
-    os.kill(terminal.process, signal.SIGINT)
-    terminal.wait_for("> ")
-    terminal.type(b"\x03")
-    terminal.wait_for("> ")
+    for _ in range(2):  # while text is made, and while a line is awaited
+        terminal.interrupt()
+        terminal.wait_for("> ")
     assert terminal.end() == 0
 
 
@@ -167,5 +166,4 @@ def test_a_full_window_is_told():
 def test_what_is_no_chat_is_refused(words, message):
     terminal = Terminal("--model_size=tiny", *words)
     terminal.wait_for(message)
-    _, status = os.waitpid(terminal.process, 0)
-    assert os.waitstatus_to_exitcode(status) == 2
+    assert terminal.process.wait(timeout=60) == 2

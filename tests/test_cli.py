@@ -63,7 +63,7 @@ def asked(monkeypatch):
     return calls
 
 
-DEFAULTS = (False, None, 1, None, False)  # lookup, sampling, n_samples, stop, explain
+DEFAULTS = (False, None, 1, None, None)  # lookup, new_pick, n_samples, stop, explain
 
 # ---- arguments ---------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ def shown(tiny):
     encoder, hparams, params = tiny
     ids, tables = encoder.encode("The little fox and the"), []
     pick = sampling.picker(ids, rng=np.random.default_rng(0), **SETTINGS)
-    pick = explain.explained(pick, ids, sampling.filters(**SETTINGS), encoder, tables.append)
+    pick = explain.explained(pick, ids, SETTINGS, encoder, tables.append)
     return ids, gpt2.generate(ids, params, hparams["n_head"], 8, pick), tables
 
 
