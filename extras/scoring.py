@@ -160,7 +160,7 @@ def show_surprise(ids, surprise, encoder, in_colour):  # [n_seq], [n_seq] -> str
         if not in_colour:
             piece = f"{piece}[{nats:.1f}]"
         elif shade:
-            piece = re.sub(r"([^\n]+)", rf"\033[30;48;5;{shade}m\1\033[0m", piece)
+            piece = re.sub(r"(.+)", rf"\033[30;48;5;{shade}m\1\033[0m", piece)
         shown += piece
 
 

@@ -122,14 +122,25 @@ class Terminal:
 OPTIONS = ("--model_size=tiny", "--n_tokens_to_generate=12")
 
 
-def test_lines_are_gone_on_with_until_ctrl_d():
+def test_lines_are_gone_on_with_until_ctrl_d(tiny):
     terminal = Terminal(*OPTIONS)
     terminal.wait_for("Ctrl-D ends.\r\n> ")
     terminal.type(b"The little fox\n")
     first = terminal.wait_for("> ")
     assert first == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"
     terminal.type(b"Then he saw\n")
-    assert terminal.wait_for("> ").startswith("Then he saw\r\n")
+    said = terminal.wait_for("> ").replace("\r", "").removeprefix("Then he saw\n").removesuffix("\n")
+    so_far = first.replace("\r", "").removeprefix("The little fox\n").removesuffix("\n")
+    ids = tiny[0].encode("The little fox") + tiny[0].encode(so_far) + tiny[0].encode("\nThen he saw")
+    assert said == tiny[0].decode(gpt2.generate(ids, tiny[2], tiny[1]["n_head"], 12))
+    assert terminal.end() == 0
+
+
+def test_a_turn_ends_before_the_stop_text():
+    terminal = Terminal(*OPTIONS, "--stop= ran")
+    terminal.wait_for("> ")
+    terminal.type(b"The little fox\n")
+    assert terminal.wait_for("> ").endswith(" was so frightened that he\r\n")
     assert terminal.end() == 0
 
 
