@@ -62,6 +62,7 @@ def to_config(encoder, hparams, params):  # -> {field: value}
         raise ValueError("transformers has one eps for all norms, and one act, known by name, for all blocks")
     if len(encoder.encoder) != hparams["n_vocab"]:
         raise ValueError(f"the encoder has {len(encoder.encoder)} tokens, hparams say {hparams['n_vocab']}")
+    stops = sorted(encoder.stop_ids) or [None]
     sizes = {name: hparams[name] for name in ("n_ctx", "n_embd", "n_head", "n_layer")}
     return sizes | {
         "architectures": ["GPT2LMHeadModel"],
@@ -72,10 +73,8 @@ def to_config(encoder, hparams, params):  # -> {field: value}
         "activation_function": names[0],
         "layer_norm_epsilon": epsilons.pop(),
         "tie_word_embeddings": isinstance(params["wte"], np.ndarray),
-        "bos_token_id": min(encoder.stop_ids, default=None),
-        "eos_token_id": sorted(encoder.stop_ids)
-        if len(encoder.stop_ids) > 1
-        else min(encoder.stop_ids, default=None),
+        "bos_token_id": stops[0],
+        "eos_token_id": stops if len(stops) > 1 else stops[0],
         "dtype": "float32",
     }
 

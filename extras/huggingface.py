@@ -139,8 +139,6 @@ def set_variants(params, config):
         if act is not gpt2.gelu:
             block["mlp"]["act"] = act
     if epsilon != 1e-5:
-        for norm in [
-            params["ln_f"],
-            *(block[name] for block in params["blocks"] for name in ("ln_1", "ln_2")),
-        ]:
+        norms = [block[name] for block in params["blocks"] for name in ("ln_1", "ln_2")]
+        for norm in [params["ln_f"], *norms]:
             norm["eps"] = epsilon

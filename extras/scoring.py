@@ -94,8 +94,10 @@ def loss(ids, params, n_head, mask=None, label_smoothing=0.0):  # [n_seq] -> nat
     if not counts.any():
         raise ValueError("no token counts: the text has no second one, or the mask is false for all")
     logits = gpt2.gpt2(ids[..., :-1], **params, n_head=n_head)
-    surprise = (1 - label_smoothing) * cross_entropy(logits, targets)
-    surprise = surprise - label_smoothing * np.mean(log_softmax(logits), axis=-1)
+    surprise = cross_entropy(logits, targets)
+    if label_smoothing:
+        of_all = -np.mean(log_softmax(logits), axis=-1)
+        surprise = (1 - label_smoothing) * surprise + label_smoothing * of_all
     right = np.argmax(logits, axis=-1) == targets
     return float(np.mean(surprise[counts])), float(np.mean(right[counts]))
 
@@ -137,17 +139,16 @@ def bits_per_byte(documents, encoder, surprise):
     can be compared between models of different vocabularies.
     """
     n_nats = sum(surprise(document_ids(document, encoder)).sum(dtype=float) for document in documents)
-    n_bytes = sum(len(document.encode()) for document in documents)
-    return n_nats / np.log(2) / n_bytes
+    return n_nats / np.log(2) / count_bytes(documents)
 
 
-SHADES = (
-    (1, 0),
-    (3, 229),
-    (5, 221),
-    (7, 215),
-    (np.inf, 203),
-)  # up to so many nats: colour of 256, 0 for none
+def count_bytes(documents):  # -> int
+    """The length of documents in UTF-8."""
+    return sum(len(document.encode()) for document in documents)
+
+
+# up to so many nats: a colour of 256, 0 for none
+SHADES = ((1, 0), (3, 229), (5, 221), (7, 215), (np.inf, 203))
 
 
 def show_surprise(ids, surprise, encoder, in_colour):  # [n_seq], [n_seq] -> str
@@ -191,11 +192,10 @@ def command(
             in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
             print(show_surprise(ids[1:], told[-1], encoder, in_colour) + "\n")
     surprise = np.concatenate(told).astype(float)
-    n_bytes = sum(len(text.encode()) for text in texts)
     print(f"tokens         {len(surprise):,}")
     print(f"nats a token   {surprise.mean():.3f}")
     print(f"perplexity     {np.exp(surprise.mean()):.2f}")
-    print(f"bits per byte  {surprise.sum() / np.log(2) / n_bytes:.3f}")
+    print(f"bits per byte  {surprise.sum() / np.log(2) / count_bytes(texts):.3f}")
 
 
 if __name__ == "__main__":

@@ -105,9 +105,8 @@ def read_safetensors(path):  # -> {name: array}
         array = data[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":  # the upper half of a float32
             array = (array.astype(np.uint32) << 16).view(np.float32)
-        tensors[name] = np.require(
-            array, requirements="A"
-        )  # copied, if it lies behind an odd number of bytes
+        # copied, if it lies behind an odd number of bytes
+        tensors[name] = np.require(array, requirements="A")
     return tensors
 
 
