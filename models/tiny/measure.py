@@ -16,6 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the program's own modules
 
 import gpt2
+from extras.inside import attention_maps
 from extras.scoring import bits_per_byte, cross_entropy, document_ids, nats, read_documents
 from utils import find_model, load_encoder_hparams_and_params
 
@@ -68,17 +69,6 @@ def induction(params, n_head, rng, n_draws=20):  # -> nats, [n_layer, n_head]
         for weights in attention_maps(ids[:, :-1], **params, n_head=n_head)
     ]
     return first.mean() - again.mean(), np.array(scores)
-
-
-def attention_maps(inputs, wte, wpe, blocks, ln_f, n_head):  # [n_seq] -> [n_head, n_seq, n_seq] by layer
-    """Who looks at whom in each layer: `gpt2.transformer`, watched."""
-    n_seq = inputs.shape[-1]
-    x, mask = wte[inputs] + wpe[:n_seq], gpt2.causal_mask(n_seq, n_seq)
-    for block in blocks:
-        normed = gpt2.layer_norm(x, **block["ln_1"])
-        q, k, _ = gpt2.queries_keys_values(normed, block["attn"]["c_attn"], n_head)
-        yield gpt2.attention_weights(q, k, mask)
-        x = gpt2.transformer_block(x, **block, n_head=n_head)
 
 
 # ---- all together ------------------------------------------------------------------------------------------
