@@ -1,0 +1,80 @@
+"""Eight bugs that a GPT-2 can have and still write fluent text, and five models that have one each.
+
+A bug changes weights, or one function of gpt2 while `planted` lasts, and nothing else.
+"""
+
+import contextlib
+from unittest import mock
+
+import numpy as np
+
+import gpt2
+from extras.activations import exact_gelu
+from extras.inside import replace
+
+
+def positions_from_one(params):
+    """The first token is told that it is the second, and so on."""
+    return replace(params, "wpe", np.roll(params["wpe"], -1, axis=0))
+
+
+def erf_gelu(params):
+    """The exact GELU in place of OpenAI's formula for it, in every block."""
+    blocks = [block | {"mlp": block["mlp"] | {"act": exact_gelu}} for block in params["blocks"]]
+    return params | {"blocks": blocks}
+
+
+def transposed_projection(params):
+    """One square matrix, in the middle of the model, read as PyTorch keeps its own: [n_out, n_in]."""
+    middle = len(params["blocks"]) // 2
+    return replace(params, f"h{middle}/attn/c_proj/w", params["blocks"][middle]["attn"]["c_proj"]["w"].T)
+
+
+def weights_without_scale(q, k, mask):  # as gpt2.attention_weights
+    """The scores are not divided by √d_head."""
+    return gpt2.softmax(q @ np.swapaxes(k, -1, -2) + mask)
+
+
+def weights_masked_too_late(q, k, mask):  # as gpt2.attention_weights
+    """What comes later is taken away after the softmax, which has given it its share."""
+    return np.where(mask < 0, np.float32(0), gpt2.softmax(q @ np.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5))
+
+
+def mask_of_nothing(n_q, n_k):  # as gpt2.causal_mask
+    """Every token sees those that come later."""
+    return np.zeros((n_q, n_k), dtype=np.float32)
+
+
+def mask_off_by_one(n_q, n_k):  # as gpt2.causal_mask
+    """No token sees itself. -1e10 in place of -∞ keeps the first, which sees nothing, from becoming NaN."""
+    return np.where(np.tri(n_q, n_k, n_k - n_q - 1), np.float32(0), np.float32(-1e10))
+
+
+def merge_by_reshape(x):  # as gpt2.merge_heads
+    """The shape is right; the numbers of a token are not side by side."""
+    *batch, n_head, n_seq, d_head = x.shape
+    return x.reshape(*batch, n_seq, n_head * d_head)
+
+
+BUGS = {  # name: what changes the weights, or a function of gpt2 and what stands in its place
+    "positions from one": positions_from_one,
+    "erf GELU": erf_gelu,
+    "projection transposed": transposed_projection,
+    "no scale": ("attention_weights", weights_without_scale),
+    "mask after softmax": ("attention_weights", weights_masked_too_late),
+    "no mask": ("causal_mask", mask_of_nothing),
+    "mask off by one": ("causal_mask", mask_off_by_one),
+    "heads merged by reshape": ("merge_heads", merge_by_reshape),
+}
+ANONYMOUS = dict(zip("ABCDE", (list(BUGS)[i] for i in (6, 2, 3, 4, 7))))
+
+
+@contextlib.contextmanager
+def planted(name, params):  # -> params
+    """A model with one bug, by its name in BUGS or its letter in ANONYMOUS, while the `with` lasts."""
+    bug = BUGS[ANONYMOUS.get(name, name)]
+    if callable(bug):
+        yield bug(params)
+    else:
+        with mock.patch.object(gpt2, *bug):
+            yield params
