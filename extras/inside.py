@@ -1,8 +1,9 @@
 """Look inside a pass through the model: what each block computes, and how to change one of its weights.
 
-Stateless functions need no hooks. `steps` is gpt2.transformer written out, a line for each step. It calls the
-functions of gpt2 by their dotted names: one that was replaced there, as by unittest.mock.patch.object(gpt2,
-"merge_heads", ...), is replaced here as well.
+Stateless functions need no hooks. `steps` is gpt2.transformer written out, a line for each step, down to
+layer_norm, linear, attention_weights, causal_mask, split_heads and merge_heads. It calls these by their
+dotted names: one that is replaced there, as by unittest.mock.patch.object(gpt2, "merge_heads", ...), is
+replaced here too.
 """
 
 import numpy as np
@@ -63,7 +64,7 @@ def replace(params, path, array):  # -> params
     All others are shared, none is copied or changed. Raises ValueError for another name or shape.
     """
     arrays = flatten(params)
-    if path not in arrays:
+    if not isinstance(arrays.get(path), np.ndarray):
         raise ValueError(f"{path!r} is not an array of this model: it has {', '.join(arrays)[:60]}, ...")
     if np.shape(array) != np.shape(arrays[path]):
         wanted, given = list(np.shape(arrays[path])), list(np.shape(array))

@@ -1,7 +1,7 @@
 """Pictures of a model: arrays in, a matplotlib figure out, and the same in words for those who cannot see it.
 
-Every function returns (figure, alt), and alt is made of the numbers that are drawn. Shades keep their order
-in grey and for the colour-blind, and lines differ in dash and marker as well.
+Every function returns (figure, alt), and alt is made of the numbers that are drawn. Shades of one colour keep
+their order in grey and for the colour-blind, and lines differ in dash and marker as well.
 """
 
 import re
@@ -21,7 +21,8 @@ def spelled(token):  # str -> str
     """A token as a label: short, the spaces around it and line ends can be seen, and $ is no formula."""
     token = token if len(token) <= LONGEST else token[: LONGEST - 1] + "…"
     token = re.sub("^ +| +$", lambda spaces: "␣" * len(spaces[0]), token)
-    return token.replace("\n", "↵").replace("$", r"\$")
+    token = token.replace("\n", "↵").replace("$", r"\$")
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in token)
 
 
 def percent(p):  # -> str

@@ -706,7 +706,7 @@ WRONG = {
         ),
         "at the next, rolled": (
             "k = 100 * np.eye(n_seq); return np.roll(k, 1, axis=1), k",
-            "looks for token 2, which comes later and is masked",
+            "which comes later and is masked: its query should meet the key of token 0",
         ),
         "q and k exchanged": ("return np.eye(n_seq), 100 * np.eye(n_seq, k=-1)", "comes later and is masked"),
         "at the first": ("return np.full((n_seq, 1), 50), np.eye(n_seq, 1)", "Token 2 looks at token 0"),
@@ -868,6 +868,7 @@ WRONG["count_parameters"] = {
         ),
         "of width 4 n_embd",
     ),
+    "a text": ("return '1,185'", "It should return a number, it returned '1,185'"),
     "nothing": ("return 0", "which no one part explains"),
     "three layers always": (but(COUNT, "n_layer", "3"), "It is off by -1,334,592"),
 }
@@ -1065,7 +1066,8 @@ def test_what_is_no_array_of_numbers_is_called_so(told, name):
     for value in ("a word", "complex numbers", "objects", "a dict", "a generator", "dates"):
         said = told(name, written(name, f"return {ODD[value]}"))
         assert said.startswith("not yet. It should return an array of real numbers, it returned ")
-    assert "which NumPy cannot make one of" in told(name, written(name, "return [[1, 2], [3]]"))
+    said = told(name, written(name, "return [[1, 2], [3]]"))
+    assert "should return an array, it returned [[1, 2], [3]], which NumPy cannot make one of." in said
 
 
 @pytest.mark.parametrize("name", [*OF_ARRAYS, "generate", "count_parameters"])
@@ -1121,6 +1123,12 @@ def test_an_error_further_inside_is_shown_with_the_line_of_the_answer(told):
     said = told("attend", written("attend", "weights = softmax(q @ k)\nreturn gpt2.linear(weights, v)"))
     assert said.startswith("your code raised ValueError: matmul")
     assert said.endswith("\n  in your line   weights = softmax(q @ k)\n")
+
+
+def test_the_line_is_that_of_the_answer_where_the_package_has_a_function_of_its_name(told):
+    said = told("softmax", written("softmax", "return gpt2.softmax(list(x) + [None])"))
+    assert said.startswith("your code raised TypeError: ")
+    assert said.endswith("\n  in your line   return gpt2.softmax(list(x) + [None])\n")
 
 
 def test_an_error_without_words_or_without_a_source_is_shown_without(told):

@@ -119,3 +119,9 @@ def test_replace_refuses_other_names_and_shapes_in_one_line(params, path, shape,
 def test_looking_inside_loads_no_matplotlib():
     done = run_python("-c", "import extras.inside, sys; print('matplotlib' in sys.modules)")
     assert done.stdout == b"False\n"
+
+
+def test_what_is_no_array_is_not_replaced(params):
+    blocks = [block | {"mlp": block["mlp"] | {"act": np.tanh}} for block in params["blocks"]]
+    with pytest.raises(ValueError, match="'h0/mlp/act' is not an array"):
+        inside.replace(params | {"blocks": blocks}, "h0/mlp/act", np.tanh)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 USUAL = ["The", " little", " fox", " looked", " at", " the", " old", " wolf", ",", " and", " the"]
 TOKENS = {
-    "odd": ["The", " little", "\n", "$x$", "\ufffd", " $", "\\", "_^{", "\n\n", ",", " and"],
+    "odd": ["The", "\t\r", "\n", "$x$", "\ufffd", " $", "\\", "_^{", "\n\n", ",", " and"],
     "long": ["=" * 64, " telecommunications", "a"],  # the first is token 23926 of the 124M
     "one": ["\n"],
 }

@@ -58,6 +58,7 @@ def attend(f):
 @check
 def attention(f, q, k, v):
     """f(q, k, v): all queries at once, causal. q, k, v: a head of the model's own."""
+    # three tokens first: of two, one that sees the next sees all
     heads = (random_head(3, 2), random_head(1, 2), random_head(5, 4), (q, k, v))
     compare(f, [(dict(zip("qkv", head)), slow_attention(*head), wrong_attentions(*head)) for head in heads])
 
@@ -118,7 +119,7 @@ def wrong_attentions(q, k, v):  # -> {why: what comes of it}
 @check
 def look_back(f):
     """f(n_seq) -> q, k: each token but the first puts 99 % of its attention on the one before it."""
-    for n_seq in (3, 2, 5, 20):
+    for n_seq in (3, 2, 5, 20):  # three first: of two, none can look for the one after it
         answer = f(n_seq)
         try:
             q, k = answer

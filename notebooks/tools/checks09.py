@@ -10,6 +10,24 @@ from tools.judging import NotYet, check, short, small_model
 @check
 def same(f, logits, expected):
     """f(got, expected): true for float32's noise, false for a bug. logits, expected: the model's own."""
+    alike, apart = cases_of_same(logits, expected)
+    for why, (got, wanted) in (alike | apart).items():
+        given = got.copy(), wanted.copy()
+        answer = f(*given)
+        if not all(map(np.array_equal, given, (got, wanted), (True, True))):
+            raise NotYet("Your function changes its arguments: a caller would not expect that.")
+        if not isinstance(answer, (bool, np.bool_)):
+            raise NotYet(f"It should return True or False, it returned {short(answer)}.")
+        if bool(answer) != (why in alike):
+            shapes = f"\n  got is {list(got.shape)}, expected is {list(wanted.shape)}"
+            if got.shape == wanted.shape and np.isfinite(got).all():
+                found = reference.error(got, wanted)
+                shapes += f", the largest difference is {found:.1e} of the largest number"
+            raise NotYet(why + shapes)
+
+
+def cases_of_same(logits, expected):  # -> what is the same and what is not: two of {why: (got, expected)}
+    """Noise and bugs; why is what is wrong with an answer that takes one for the other."""
     params, n_head = small_model()
     ids = [1, 4, 1, 5, 9, 2, 6]
     right, clean = reference.forward(ids, params, n_head)[0], gpt2.gpt2(ids, **params, n_head=n_head)
@@ -49,19 +67,7 @@ def same(f, logits, expected):
         "It accepts erf GELU where all numbers are negative: take np.abs.": (-abs(erf), -abs(right)),
         f"{few} of squares.": (nudged(expected, 1e-3), expected),
     }
-    for why, (got, wanted) in (alike | apart).items():
-        given = got.copy(), wanted.copy()
-        answer = f(*given)
-        if not all(map(np.array_equal, given, (got, wanted), (True, True))):
-            raise NotYet("Your function changes its arguments: a caller would not expect that.")
-        if not isinstance(answer, (bool, np.bool_)):
-            raise NotYet(f"It should return True or False, it returned {short(answer)}.")
-        if bool(answer) != (why in alike):
-            shapes = f"\n  got is {list(got.shape)}, expected is {list(wanted.shape)}"
-            if got.shape == wanted.shape and np.isfinite(got).all():
-                found = reference.error(got, wanted)
-                shapes += f", the largest difference is {found:.1e} of the largest number"
-            raise NotYet(why + shapes)
+    return alike, apart
 
 
 def nudged(expected, *shares):  # [n_seq, n_vocab], numbers -> [n_seq, n_vocab]

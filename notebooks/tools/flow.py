@@ -11,7 +11,7 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
     axes.set(xlim=(0, 100), ylim=(0, 50))
     axes.axis("off")
     top = [
-        (8, "text", f"…{prompt[-9:]}"),
+        (8, "text", prompt if len(prompt) < 11 else f"…{prompt[-9:]}"),
         (25, "ids", f"[{n_seq}]"),
         (43, "vectors", f"[{n_seq}, {n_embd}]"),
         (61, "vectors", f"[{n_seq}, {n_embd}]"),

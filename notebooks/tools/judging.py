@@ -41,9 +41,10 @@ def check(judge):  # a function that raises NotYet -> one that prints
 
 
 def line_of(f, error):  # -> str
-    """The line of f in which an error arose."""
-    name = getattr(f, "__name__", None)
-    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.name == name]
+    """The line of f in which an error arose; others may be named like it, as gpt2.softmax is like softmax."""
+    code, frames = getattr(f, "__code__", None), traceback.extract_tb(error.__traceback__)
+    own = code and (code.co_filename, code.co_name)
+    lines = [frame.line for frame in frames if (frame.filename, frame.name) == own]
     return f"\n  in your line   {lines[-1]}" if lines and lines[-1] else ""
 
 
