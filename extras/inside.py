@@ -58,6 +58,12 @@ def residual_stream(inputs, **weights):  # [n_seq] -> [1 + 2 n_layer, n_seq, n_e
     return np.array([*stream, found["x + mlp"]])
 
 
+def with_activation(params, act):  # -> params
+    """The same model with another function between the two matrices of each MLP, such as np.tanh."""
+    blocks = [block | {"mlp": block["mlp"] | {"act": act}} for block in params["blocks"]]
+    return params | {"blocks": blocks}
+
+
 def replace(params, path, array):  # -> params
     """The same model but for one array, named as in the checkpoint: "wpe", "h0/attn/c_attn/w".
 

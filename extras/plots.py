@@ -7,13 +7,19 @@ their order in grey and for the colour-blind, and lines differ in dash and marke
 import re
 
 import numpy as np
-from matplotlib.colors import CenteredNorm, LogNorm
-from matplotlib.figure import Figure
+
+from extras.hub import INSTALL
+
+try:
+    from matplotlib.colors import CenteredNorm, LogNorm
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError(f"{error}: {INSTALL}") from None
 
 LINES = (("#000000", "-", "o"), ("#0072b2", "--", "s"), ("#d55e00", "-.", "^"), ("#7a7a7a", ":", "D"))
 BLUE, NOTHING = "#0072b2", "#e4e4e4"
 WIDTH = 7.5  # of a figure, in inches: one column of a notebook
-LONGEST = 20  # characters of a label
+LONGEST = 24  # characters of a label
 N_IN_CELLS = 14  # up to so many columns, a map has its numbers printed in its cells
 
 
@@ -49,7 +55,7 @@ def next_tokens(probabilities, tokens, control=None):  # [n], n strings, [n] -> 
     axes.set(xlim=(-0.02, 1.15), ylim=(n - 0.4, -0.6), xlabel="probability of being next")
     alt = ", ".join(f"{token!r} {percent(p)}" for token, p in zip(tokens, probabilities))
     if control is not None:
-        alt += f"; the control gives at most {percent(max(control))}"
+        alt += f"; the control gives at most {100 * max(control):.2g} %"
     return figure, f"Bars of the next token: {alt}."
 
 
@@ -85,7 +91,8 @@ def heatmap(values, rows, columns, title, noise=None):  # [n_rows, n_columns] ->
     """
     n_rows, n_columns = values.shape
     printed = n_columns <= N_IN_CELLS
-    figure = Figure(figsize=(WIDTH, 1.4 + (0.36 if printed else 0.28) * n_rows), layout="constrained")
+    room = 1 + 0.07 * max(len(spelled(name)) for name in columns)  # for the title and the names below
+    figure = Figure(figsize=(WIDTH, room + (0.36 if printed else 0.28) * n_rows), layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor(NOTHING)
     shades = axes.imshow(
@@ -97,9 +104,12 @@ def heatmap(values, rows, columns, title, noise=None):  # [n_rows, n_columns] ->
     axes.set_xticks(range(n_columns), map(spelled, columns), rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n_rows), map(spelled, rows))
     axes.set_title(title)
-    for (row, column), value in np.ndenumerate(values if printed else np.zeros((0, 0))):
-        if not np.isnan(value):
-            colour = ink(shades.to_rgba(value if noise is None else max(value, noise)))
+    if not printed:
+        figure.colorbar(shades)
+    for (row, column), value in np.ndenumerate(values):
+        quiet = noise is not None and value < noise
+        if quiet or printed and not np.isnan(value):
+            colour = ink(shades.to_rgba(noise if quiet else value))
             axes.text(column, row, number(value, noise), ha="center", va="center", size=8, color=colour)
     sides = f"{n_rows} rows, {rows[0]!r} to {rows[-1]!r}; {n_columns} columns, {columns[0]!r} to"
     words = map_in_words(values, rows, columns, noise)

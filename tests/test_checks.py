@@ -243,15 +243,15 @@ RIGHT = {
             """,
     },
     "same": {
-        "tolerance 3e-6": """
+        "tolerance 4e-6": """
             if got.shape != expected.shape:
                 return False
-            return np.all(abs(got - expected) < 3e-6 * np.max(abs(expected)))
+            return np.all(abs(got - expected) < 4e-6 * np.max(abs(expected)))
             """,
-        "tolerance 1e-4": """
+        "tolerance 4e-5": """
             if got.shape != expected.shape or np.isnan(got).any():
                 return False
-            return not abs(got - expected).max() / abs(expected).max() > 1e-4
+            return not abs(got - expected).max() / abs(expected).max() > 4e-5
             """,
         "by np.allclose": """
             limit = 1e-5 * abs(expected).max()
@@ -727,6 +727,14 @@ WRONG = {
     "same": {
         "equal": ("return np.array_equal(got, expected)", "rejects float32's noise, which"),
         "too strict": (SAME + "return alike and abs(got - expected).max() < 1e-9", "float32's noise"),
+        "too near to noise": (
+            "return got.shape == expected.shape and abs(got - expected).max() <= 1e-6 * abs(expected).max()",
+            "which is larger on other machines: leave some room",
+        ),
+        "too near to a bug": (
+            "return got.shape == expected.shape and abs(got - expected).max() <= 8e-5 * abs(expected).max()",
+            "other models show erf GELU less",
+        ),
         "np.allclose": ("return np.allclose(got, expected)", "where a number is 0: measure it as a share"),
         "np.allclose, larger rtol": (
             "return np.allclose(got, expected, rtol=1e-2, atol=1e-9)",
@@ -893,11 +901,14 @@ WRONG["diagnose"] = {
     if bug != right
 }
 WRONG["diagnose"] |= {
-    "another name": ("return 'A bug'", "'A bug', for A, is none of the eight: positions from one, erf GELU"),
+    "another name": (
+        "return 'A bug'",
+        "'A bug', for A, is none of the eight (0 right so far): positions from one, erf GELU",
+    ),
     "all letters": (f"return {[*ANSWERS.values()]}", "for A, is none of the eight"),
     "nothing for B": (
         f"return {ANSWERS}[letter] if letter == 'A' else None",
-        "None, for B, is none of the eight",
+        "None, for B, is none of the eight (1 right so far)",
     ),
 }
 
@@ -1025,7 +1036,7 @@ def test_what_is_said_of_a_large_answer_is_short(told):
         ("generate", "np.zeros((99, 99))"),
     ):
         said = told(name, written(name, f"return {value}"))
-        assert "..." in said and len(said) < 250
+        assert "..." in said and len(said) < 270
         assert len(said.splitlines()) == (5 if name == "generate" else 1)
 
 
@@ -1091,7 +1102,7 @@ def test_a_right_answer_in_float64_is_named_as_such(told, name):
     for dtype in ("float64", np.dtype(np.longdouble).name):
         said = told(name, lambda *given, dtype=dtype: SOLUTIONS[name](*given).astype(dtype))
         assert said.startswith(f"not yet. The numbers are right, but {dtype}, from float32: something widens")
-        assert said.endswith("np.sqrt(2) and np.zeros(3) are float64; 2**0.5 and np.zeros_like(x) are not.\n")
+        assert said.endswith("a list of numbers are float64; 2**0.5 and np.zeros_like(x) are not.\n")
     said = told(name, lambda *given: SOLUTIONS[name](*given).tolist())
     assert said.startswith("not yet. The numbers are right, but float64") and len(said.splitlines()) == 1
 

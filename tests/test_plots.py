@@ -103,7 +103,7 @@ def test_bars_are_the_probabilities_the_first_on_top():
     assert [bar.get_width() for bar in axes.patches] == p and axes.yaxis_inverted()
     assert axes.lines[0].get_xydata().tolist() == [[0.1, 0], [0.7, 1], [0.2, 2]]
     assert labels(axes.yaxis) == ["↵", "␣a", r"\$"] and {"62.5 %", "30.0 %", "0.0 %"} <= {*texts(figure)}
-    assert r"'\n' 62.5 %, ' a' 30.0 %, '$' 0.0 %" in alt and "control gives at most 70.0 %" in alt
+    assert r"'\n' 62.5 %, ' a' 30.0 %, '$' 0.0 %" in alt and "control gives at most 70 %" in alt
 
 
 def test_tokens_are_darker_the_less_they_were_expected_and_lie_apart():
@@ -303,3 +303,9 @@ def test_neither_plots_nor_show_imports_pyplot():
     code = "import sys; sys.path.append('notebooks'); import extras.plots, tools.show, tools.flow"
     done = run_python("-c", f"{code}; print('matplotlib.pyplot' in sys.modules)")
     assert done.stdout == b"False\n"
+
+
+def test_without_matplotlib_one_line_says_what_to_install():
+    done = run_python("-c", "import sys; sys.modules['matplotlib'] = None; import extras.plots")
+    last = done.stderr.decode().strip().split("\n")[-1]
+    assert last.startswith("ImportError: ") and last.endswith(": pip install -r requirements-extras.txt")

@@ -1,4 +1,4 @@
-"""Eight bugs that a GPT-2 can have and still write fluent text, and five models that have one each.
+"""Eight bugs with which a GPT-2 still runs, and five models that have one each.
 
 A bug changes weights, or one function of gpt2 while `planted` lasts, and nothing else.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 import gpt2
 from extras.activations import exact_gelu
-from extras.inside import replace
+from extras.inside import replace, with_activation
 
 
 def positions_from_one(params):
@@ -20,8 +20,7 @@ def positions_from_one(params):
 
 def erf_gelu(params):
     """The exact GELU in place of OpenAI's formula for it, in every block."""
-    blocks = [block | {"mlp": block["mlp"] | {"act": exact_gelu}} for block in params["blocks"]]
-    return params | {"blocks": blocks}
+    return with_activation(params, exact_gelu)
 
 
 def transposed_projection(params):

@@ -16,7 +16,7 @@ def each_row(f, x):  # [..., n] -> [..., n]
 def slow_softmax(row):  # [n] -> [n]
     """Number by number, with twice the digits."""
     exps = [np.exp(float(x) - float(max(row))) for x in row]
-    return float32(*(e / sum(exps) for e in exps))
+    return float32([e / sum(exps) for e in exps])
 
 
 def slow_surprise(row, target):  # [n], id -> number
@@ -43,9 +43,7 @@ def softmax(f):
     """f(x), over the last axis, for numbers of any size."""
     random = np.random.default_rng(0).normal(0, 3, (2, 3, 5)).astype(np.float32)
     rows = [[1, 3], [1, 2, 3], [[1, 2], [3, 5]], [0, 1000], [[0, 1], [500, 501]]]
-    cases = [
-        ({"x": x}, each_row(slow_softmax, x), wrong_softmaxes(x)) for x in (*map(float32_array, rows), random)
-    ]
+    cases = [({"x": x}, each_row(slow_softmax, x), wrong_softmaxes(x)) for x in (*map(float32, rows), random)]
     compare(f, cases)
 
 
@@ -89,10 +87,6 @@ def wrong_softmaxes(x):  # -> {why: what comes of it}
     return traps
 
 
-def float32_array(values):
-    return np.array(values, dtype=np.float32)
-
-
 @check
 def cross_entropy(f):
     """f(logits, targets): -ln of the probability of each target, [n_seq]."""
@@ -105,8 +99,8 @@ def cross_entropy(f):
         ([[0, 1], [120, 121]], [0, 1]),
         (random, [5, 0, 2, 2]),
     ):
-        logits, targets = float32_array(logits), np.array(targets)
-        expected = float32(*map(slow_surprise, logits, targets))
+        logits, targets = float32(logits), np.array(targets)
+        expected = float32([*map(slow_surprise, logits, targets)])
         given = {"logits": logits, "targets": targets}
         cases.append((given, expected, wrong_surprises(logits, targets, expected)))
     compare(f, cases)
@@ -174,13 +168,13 @@ def wrong_surprises(logits, targets, expected):  # -> {why: what comes of it}
 @check
 def layer_norm(f, x, g, b):
     """f(x, g, b, eps): over the last axis. x, g, b: the model's own."""
-    ones, zeros = float32(1, 1, 1), float32(0, 0, 0)
+    ones, zeros = float32([1, 1, 1]), float32([0, 0, 0])
     random = np.random.default_rng(2).normal(0, 2, (2, 3, 4)).astype(np.float32)
-    square = float32_array([[1, 2, 6], [10, 30, 5], [5, 0, 1]])
+    square = float32([[1, 2, 6], [10, 30, 5], [5, 0, 1]])
     inputs = (
         (square, ones, zeros, 1e-5),
-        (square[:2], float32(1, 2, 3), float32(0, 1, -1), 1e-5),
-        (float32_array([[0.01, 0.02, 0.03]]), ones, zeros, 1e-4),
+        (square[:2], float32([1, 2, 3]), float32([0, 1, -1]), 1e-5),
+        (float32([[0.01, 0.02, 0.03]]), ones, zeros, 1e-4),
         (random, random[0, 0], random[1, 1], 1e-5),
         (x, g, b, 1e-5),
     )

@@ -41,6 +41,7 @@ def cases_of_same(logits, expected):  # -> what is the same and what is not: two
         f"{rejects}, which makes equal logits differ a little.": ((1 + 1e-7) * right, right),
         f"{rejects} where a number is 0: {share}, not of each.": (noise, zero),
         f"{rejects} in this model: {share}, not of each.": (logits, expected),
+        f"{rejects}, which is larger on other machines: leave some room.": (nudged(right, 3e-6), right),
         f"{rejects} where all numbers are large: {share}.": (1e4 * noise, 1e4 * zero),
         f"{rejects} where all numbers are negative: the largest is that of np.abs.": (
             -abs(clean),
@@ -66,6 +67,7 @@ def cases_of_same(logits, expected):  # -> what is the same and what is not: two
         f"It accepts erf GELU where all numbers are small: {share}.": (1e-4 * erf, 1e-4 * right),
         "It accepts erf GELU where all numbers are negative: take np.abs.": (-abs(erf), -abs(right)),
         f"{few} of squares.": (nudged(expected, 1e-3), expected),
+        "It accepts what may be a bug: other models show erf GELU less.": (nudged(right, 5e-5), right),
     }
     return alike, apart
 
@@ -95,7 +97,8 @@ def diagnose(f):
     for n_right, (letter, bug) in enumerate(bugs.ANONYMOUS.items()):
         answer = f(letter)
         if not isinstance(answer, str) or answer not in bugs.BUGS:
-            raise NotYet(f"{short(answer)}, for {letter}, is none of the eight: {', '.join(bugs.BUGS)}.")
+            which = f"{short(answer)}, for {letter}, is none of the eight ({n_right} right so far)"
+            raise NotYet(f"{which}: {', '.join(bugs.BUGS)}.")
         if answer != bug:
             sign = f"{letter} is not {answer!r}: with that, {SIGNS[answer]}. Look at its pictures again"
             raise NotYet(f"{sign} ({n_right} right so far).")

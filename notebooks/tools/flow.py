@@ -20,9 +20,9 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
     ]
     names = ["encode", "wte + wpe", f"{n_layer} blocks", "ln_f, @ wte.T", "argmax"]
     chain(axes, 40, top, names, below=5.5)
-    axes.plot([94, 94, 8], [43.5, 47, 47], color="black", linewidth=1)
-    axes.annotate("", (8, 43), (8, 47.2), arrowprops={"arrowstyle": "->"})
-    axes.text(51, 48, "append it, start again", ha="center", size=9)
+    axes.plot([94, 94, 25], [43.5, 47, 47], color="black", linewidth=1)
+    axes.annotate("", (25, 43), (25, 47.2), arrowprops={"arrowstyle": "->"})
+    axes.text(60, 48, "append its id, start again", ha="center", size=9)
 
     axes.text(2, 29, f"each of the {n_layer} blocks:", weight="bold")
     stream = {"arrowstyle": "-|>", "linewidth": 3, "color": "black"}
@@ -47,9 +47,9 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
         axes.text((boxes[0][0] + boxes[1][0]) / 2, 1.5, name, ha="center", style="italic")
     alt = (
         f"From {prompt!r} to {next_token!r}: {n_seq} ids; {n_seq} vectors of {n_embd} numbers; {n_layer} "
-        f"blocks that keep this shape; logits [{n_seq}, {n_vocab}]; the next token, which is appended before "
-        f"it starts again. In each block two branches add to the vectors: ln_1 and attention with {n_head} "
-        f"heads of {n_embd // n_head} numbers; ln_2 and an MLP of {4 * n_embd} numbers."
+        f"blocks that keep this shape; logits [{n_seq}, {n_vocab}]; the next token, whose id is appended "
+        f"before it starts again. In each block two branches add to the vectors: ln_1 and attention with "
+        f"{n_head} heads of {n_embd // n_head} numbers; ln_2 and an MLP of {4 * n_embd} numbers."
     )
     return figure, alt
 

@@ -57,10 +57,9 @@ def compare(f, cases, tolerance=1e-5):
     dtypes = [compare_one(f, *case, tolerance) for case in cases]
     wide = [dtype for dtype in dtypes if dtype.itemsize > 4]
     if wide:  # float32 was given
-        found = (
-            f"The numbers are right, but {wide[0]}, from float32: something widens them, and all that follow"
-        )
-        raise NotYet(f"{found}. np.sqrt(2) and np.zeros(3) are float64; 2**0.5 and np.zeros_like(x) are not.")
+        found = f"The numbers are right, but {wide[0]}, from float32: something widens them, and what follows"
+        cause = "np.sqrt(2), np.zeros(3), np.full and a list of numbers are float64"
+        raise NotYet(f"{found}. {cause}; 2**0.5 and np.zeros_like(x) are not.")
 
 
 def compare_one(f, given, expected, traps, tolerance):  # -> dtype
@@ -154,5 +153,5 @@ def small_model(seed=2075):  # -> params, n_head
     return checkpoint.nest(arrays), hparams["n_head"]
 
 
-def float32(*values):
+def float32(values):
     return np.array(values, dtype=np.float32)
