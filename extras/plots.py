@@ -134,7 +134,7 @@ def map_in_words(values, rows, columns, noise):  # -> str
 def number(value, noise):  # -> str
     """A number for a cell, in few characters."""
     if noise is None:
-        return f"{value:.2f}"
+        return f"{round(value, 2) + 0:.2f}"  # + 0: no -0.00
     return f"{value:.0e}".replace("e-0", "e-").replace("e+00", "") if value >= noise else "·"
 
 
