@@ -16,7 +16,10 @@ plots, flow, show = map(importlib.import_module, ("extras.plots", "tools.flow", 
 Text = importlib.import_module("matplotlib.text").Text
 to_rgb = importlib.import_module("matplotlib.colors").to_rgb
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of matplotlib 3.9 by its own libraries
+]
 
 USUAL = ["The", " little", " fox", " looked", " at", " the", " old", " wolf", ",", " and", " the"]
 TOKENS = {
