@@ -23,7 +23,18 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
     axes.plot([94, 94, 25], [43.5, 47, 47], color="black", linewidth=1)
     axes.annotate("", (25, 43), (25, 47.2), arrowprops={"arrowstyle": "->"})
     axes.text(60, 48, "append its id, start again", ha="center", size=9)
+    draw_block(axes, n_seq, n_embd, n_head, n_layer)
+    alt = (
+        f"From {prompt!r} to {next_token!r}: {n_seq} ids; {n_seq} vectors of {n_embd} numbers; {n_layer} "
+        f"blocks that keep this shape; logits [{n_seq}, {n_vocab}]; the next token, whose id is appended "
+        f"before it starts again. In each block two branches add to the vectors: ln_1 and attention with "
+        f"{n_head} heads of {n_embd // n_head} numbers; ln_2 and an MLP of {4 * n_embd} numbers."
+    )
+    return figure, alt
 
+
+def draw_block(axes, n_seq, n_embd, n_head, n_layer):
+    """The residual stream, and below it the two branches that read it and add to it."""
     axes.text(2, 29, f"each of the {n_layer} blocks:", weight="bold")
     stream = {"arrowstyle": "-|>", "linewidth": 3, "color": "black"}
     axes.annotate("", (99, 22), (1, 22), arrowprops=stream)
@@ -45,13 +56,6 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
         axes.text(out, 22, "+", ha="center", va="center", size=14, bbox={"boxstyle": "circle", "fc": "white"})
         axes.text(out - 1, 14, "c_proj", ha="right", va="center", size=9)
         axes.text((boxes[0][0] + boxes[1][0]) / 2, 1.5, name, ha="center", style="italic")
-    alt = (
-        f"From {prompt!r} to {next_token!r}: {n_seq} ids; {n_seq} vectors of {n_embd} numbers; {n_layer} "
-        f"blocks that keep this shape; logits [{n_seq}, {n_vocab}]; the next token, whose id is appended "
-        f"before it starts again. In each block two branches add to the vectors: ln_1 and attention with "
-        f"{n_head} heads of {n_embd // n_head} numbers; ln_2 and an MLP of {4 * n_embd} numbers."
-    )
-    return figure, alt
 
 
 def chain(axes, y, boxes, names, below):  # boxes: (x, title, shape)
