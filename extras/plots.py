@@ -20,6 +20,7 @@ LINES = (("#000000", "-", "o"), ("#0072b2", "--", "s"), ("#d55e00", "-.", "^"), 
 BLUE, NOTHING = "#0072b2", "#e4e4e4"
 WIDTH = 7.5  # of a figure, in inches: one column of a notebook
 LONGEST = 24  # characters of a label
+SLANTED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}  # names below an axis
 N_IN_CELLS = 14  # up to so many columns, a map has its numbers printed in its cells
 
 
@@ -33,6 +34,10 @@ def spelled(token):  # str -> str
 
 def percent(p):  # -> str
     return f"{100 * p:.1f} %"
+
+
+def each_percent(tokens, probabilities):  # n strings, [n] -> str
+    return ", ".join(f"{token!r} {percent(p)}" for token, p in zip(tokens, probabilities))
 
 
 def ink(colour):  # red, green, blue -> colour of a text on it
@@ -53,7 +58,7 @@ def next_tokens(probabilities, tokens, control=None):  # [n], n strings, [n] -> 
         axes.legend(loc="lower right")
     axes.set_yticks(range(n), [spelled(token) for token in tokens])
     axes.set(xlim=(-0.02, 1.15), ylim=(n - 0.4, -0.6), xlabel="probability of being next")
-    alt = ", ".join(f"{token!r} {percent(p)}" for token, p in zip(tokens, probabilities))
+    alt = each_percent(tokens, probabilities)
     if control is not None:
         alt += f"; the control gives at most {100 * max(control):.2g} %"
     return figure, f"Bars of the next token: {alt}."
@@ -79,7 +84,7 @@ def text_by_probability(tokens, probabilities):  # n strings, [n] -> figure, alt
         axes.text(middle, row + 0.8, percent(p), ha="center", va="center", size=8)
     axes.set(xlim=(0, n_columns), ylim=(row + 1, 0))
     axes.axis("off")
-    words = ", ".join(f"{token!r} {percent(p)}" for token, p in zip(tokens, probabilities))
+    words = each_percent(tokens, probabilities)
     return figure, f"The text token by token, with the probability that each was given: {words}."
 
 
@@ -101,7 +106,7 @@ def heatmap(values, rows, columns, title, noise=None):  # [n_rows, n_columns] ->
         norm=None if noise is None else LogNorm(noise, 1),
         aspect="auto",
     )
-    axes.set_xticks(range(n_columns), map(spelled, columns), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(n_columns), map(spelled, columns), **SLANTED)
     axes.set_yticks(range(n_rows), map(spelled, rows))
     axes.set_title(title)
     if not printed:
@@ -210,15 +215,16 @@ def curves(x, lines, xlabel, ylabel, span=None, noise=None, log=False):  # [n], 
     """
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
-    places = range(len(x)) if isinstance(x[0], str) else x
+    named = isinstance(x[0], str)
+    places = range(len(x)) if named else x
     for i, (name, y) in enumerate(lines.items()):
         colour, dash, marker = LINES[i % len(LINES)]
         few = {"marker": marker, "markersize": 4} if len(x) <= 40 else {}
         drawn = np.where(np.isfinite(y) & (y > 0 if log else True), y, np.nan)  # log of 0 is nowhere
         drawn = drawn if noise is None else np.maximum(drawn, noise / 1000)
         axes.plot(places, drawn, dash, color=colour, label=name, **few)
-    if isinstance(x[0], str):
-        axes.set_xticks(places, map(spelled, x), rotation=45, ha="right", rotation_mode="anchor")
+    if named:
+        axes.set_xticks(places, map(spelled, x), **SLANTED)
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale="linear" if noise is None and not log else "log")
     if span is not None:
         axes.set_ylim(span)
