@@ -11,7 +11,7 @@ import numpy as np
 from extras.hub import INSTALL
 
 try:
-    from matplotlib.colors import CenteredNorm, LogNorm
+    from matplotlib.colors import CenteredNorm, LogNorm, Normalize
     from matplotlib.figure import Figure
 except ImportError as error:
     raise ImportError(f"{error}: {INSTALL}") from None
@@ -89,7 +89,7 @@ def text_by_probability(tokens, probabilities):  # n strings, [n] -> figure, alt
 
 
 def heatmap(values, rows, columns, title, noise=None):  # [n_rows, n_columns] -> figure, alt
-    """A cell for each number, darker for more; grey where there is none (NaN).
+    """A cell for each number, darker for more, white for 0 and below; grey where there is none (NaN).
 
     noise: shades go by order of size from there to 1, and what is below is a dot, because it says nothing.
     Numbers are printed in the cells if they fit, so that no shade need be read.
@@ -103,7 +103,7 @@ def heatmap(values, rows, columns, title, noise=None):  # [n_rows, n_columns] ->
     shades = axes.imshow(
         values if noise is None else np.maximum(values, noise),
         cmap="Blues",
-        norm=None if noise is None else LogNorm(noise, 1),
+        norm=Normalize(0, max(np.nanmax(values), 1e-9)) if noise is None else LogNorm(noise, 1),
         aspect="auto",
     )
     axes.set_xticks(range(n_columns), map(spelled, columns), **SLANTED)

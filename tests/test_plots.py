@@ -134,6 +134,9 @@ def test_a_heatmap_has_its_numbers_in_its_cells_and_grey_where_there_is_none():
     assert labels(axes.xaxis) == ["x", "␣y", "↵"] and labels(axes.yaxis) == ["a", "␣b"]
     assert "Map of weights: 2 rows, 'a' to ' b'" in alt and "most is 1.00, ' b' with ' y'" in alt
     assert axes.get_title() == "weights"
+    below = plots.heatmap(-np.eye(2), "ab", "xy", "no number above 0")[0].axes[0]
+    for picture, most in ((axes.images[0], 0.996), (below.images[0], 1e-9)):
+        assert np.allclose(picture.norm([0, most / 2, most]), [0, 0.5, 1])
     assert not cells(plots.heatmap(np.eye(15), "a" * 15, "b" * 15, "wide")[0])
 
 
@@ -230,8 +233,10 @@ def test_spread_draws_least_to_most_and_mean_with_deviation():
 
 def test_the_flow_has_the_shapes_of_the_model():
     figure, alt = flow.flow(SIZES, 11, "The little $fox$", " and")
-    found = " ".join(text.get_text() for text in read(figure))
-    shapes = ["[11]", "[11, 50257]", "[12, 11, 64]", "[11, 3072]", "12 blocks", "12 heads", "next\n and"]
+    places = read(figure)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(places.values(), 2))
+    found = " ".join(text.get_text() for text in places)
+    shapes = ["[11]", "[11, 50257]", "[12, 11, 64]", "[11, 3072]", "12 blocks", "12 heads", "next\n␣and"]
     assert all(shape in found for shape in shapes) and found.count("[11, 768]") == 5
     words = ["From 'The little $fox$' to ' and'", "11 ids; 11 vectors of 768 numbers; 12 blocks"]
     assert all(part in alt for part in (*words, "logits [11, 50257]", "12 heads of 64", "MLP of 3072"))

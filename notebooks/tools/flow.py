@@ -2,27 +2,30 @@
 
 from matplotlib.figure import Figure
 
+from extras.plots import spelled
+
 
 def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
     """Boxes for what the numbers are, arrows for what makes the next; below, the inside of a block."""
     n_embd, n_head, n_layer, n_vocab = (hparams[name] for name in ("n_embd", "n_head", "n_layer", "n_vocab"))
-    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlim=(0, 100), ylim=(0, 50))
+    axes.set(xlim=(0, 100), ylim=(0, 48))
     axes.axis("off")
-    top = [
-        (8, "text", prompt if len(prompt) < 11 else f"…{prompt[-9:]}"),
-        (25, "ids", f"[{n_seq}]"),
-        (43, "vectors", f"[{n_seq}, {n_embd}]"),
-        (61, "vectors", f"[{n_seq}, {n_embd}]"),
-        (79, "logits", f"[{n_seq}, {n_vocab}]"),
-        (94, "next", next_token),
-    ]
+    end = prompt if len(prompt) < 11 else f"…{prompt[-9:]}"
+    token = next_token if len(next_token) < 11 else f"{next_token[:9]}…"
+    top = {
+        8: f"text\n{spelled(end)}",
+        26: f"ids\n[{n_seq}]",
+        43: f"vectors\n[{n_seq}, {n_embd}]",
+        61: f"vectors\n[{n_seq}, {n_embd}]",
+        79: f"logits\n[{n_seq}, {n_vocab}]",
+        94: f"next\n{spelled(token)}",
+    }
     names = ["encode", "wte + wpe", f"{n_layer} blocks", "ln_f, @ wte.T", "argmax"]
-    chain(axes, 40, top, names, below=5.5)
-    axes.plot([94, 94, 25], [43.5, 47, 47], color="black", linewidth=1)
-    axes.annotate("", (25, 43), (25, 47.2), arrowprops={"arrowstyle": "->"})
-    axes.text(60, 48, "append its id, start again", ha="center", size=9)
+    frames = chain(axes, 38, top, names)
+    arrow(axes, frames[-1], frames[1], "bar,fraction=0.1")
+    axes.text(60, 45.5, "append its id, start again", ha="center", size=9)
     draw_block(axes, n_seq, n_embd, n_head, n_layer)
     alt = (
         f"From {prompt!r} to {next_token!r}: {n_seq} ids; {n_seq} vectors of {n_embd} numbers; {n_layer} "
@@ -35,36 +38,42 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
 
 def draw_block(axes, n_seq, n_embd, n_head, n_layer):
     """The residual stream, and below it the two branches that read it and add to it."""
-    axes.text(2, 29, f"each of the {n_layer} blocks:", weight="bold")
+    axes.text(1, 26.5, f"each of the {n_layer} blocks:", weight="bold")
     stream = {"arrowstyle": "-|>", "linewidth": 3, "color": "black"}
-    axes.annotate("", (99, 22), (1, 22), arrowprops=stream)
-    axes.text(1, 24, f"x [{n_seq}, {n_embd}]")
-    attention = [
-        (16, "ln_1", f"[{n_seq}, {n_embd}]"),
-        (35, f"{n_head} heads", f"[{n_head}, {n_seq}, {n_embd // n_head}]"),
-    ]
-    mlp = [(63, "ln_2", f"[{n_seq}, {n_embd}]"), (81, "gelu", f"[{n_seq}, {4 * n_embd}]")]
-    for boxes, step, out, name in ((attention, "c_attn", 48, "attention"), (mlp, "c_fc", 94, "MLP")):
-        chain(axes, 8, boxes, [step], below=-2)
-        axes.annotate("", (boxes[0][0], 12), (boxes[0][0], 22), arrowprops={"arrowstyle": "->"})
-        axes.annotate(
-            "",
-            (out, 21),
-            (boxes[1][0] + 6.5, 8),
-            arrowprops={"arrowstyle": "->", "connectionstyle": "angle,angleA=0,angleB=90"},
-        )
-        axes.text(out, 22, "+", ha="center", va="center", size=14, bbox={"boxstyle": "circle", "fc": "white"})
+    axes.annotate("", (99, 21), (1, 21), arrowprops=stream)
+    axes.text(1, 22.5, f"x [{n_seq}, {n_embd}]")
+    attention = {
+        16: f"ln_1\n[{n_seq}, {n_embd}]",
+        36: f"{n_head} heads\n[{n_head}, {n_seq}, {n_embd // n_head}]",
+    }
+    mlp = {63: f"ln_2\n[{n_seq}, {n_embd}]", 82: f"gelu\n[{n_seq}, {4 * n_embd}]"}
+    for boxes, step, out, name in ((attention, "c_attn", 49, "attention"), (mlp, "c_fc", 94, "MLP")):
+        first, last = chain(axes, 9, boxes, [step])
+        plus = frame(axes, out, 21, "+", {"boxstyle": "circle", "fc": "white"}, size=14)
+        arrow(axes, axes.text(first.get_position()[0], 21, ""), first)
+        arrow(axes, last, plus, "angle,angleA=0,angleB=90")
         axes.text(out - 1, 14, "c_proj", ha="right", va="center", size=9)
-        axes.text((boxes[0][0] + boxes[1][0]) / 2, 1.5, name, ha="center", style="italic")
+        axes.text(sum(boxes) / 2, 1, name, ha="center", style="italic")
 
 
-def chain(axes, y, boxes, names, below):  # boxes: (x, title, shape)
-    """Boxes in a row, and between them arrows with names."""
-    for x, title, shape in boxes:
-        text = f"{title}\n{shape}".replace("$", r"\$")
-        axes.text(
-            x, y, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.4", "fc": "#eef3f7"}, size=10
-        )
-    for (left, *_), (right, *_), name in zip(boxes, boxes[1:], names):
-        axes.annotate("", (right - 5.6, y), (left + 5.6, y), arrowprops={"arrowstyle": "->"})
-        axes.text((left + right) / 2, y - below, name, ha="center", va="center", size=9)
+def chain(axes, y, boxes, names):  # {x: text}, names of the arrows between -> frames
+    """Frames in a row, each with an arrow to the next."""
+    frames = [
+        frame(axes, x, y, text, {"boxstyle": "round,pad=0.4", "fc": "#eef3f7"}) for x, text in boxes.items()
+    ]
+    for left, right, name in zip(frames, frames[1:], names):
+        arrow(axes, left, right)
+        x = (left.get_position()[0] + right.get_position()[0]) / 2
+        axes.text(x, y - 3.3, name, ha="center", va="top", size=9)
+    return frames
+
+
+def frame(axes, x, y, text, box, size=10):  # -> Text
+    return axes.text(x, y, text, ha="center", va="center", bbox=box, size=size)
+
+
+def arrow(axes, start, end, way="arc3"):
+    """From the edge of one text's frame to that of another's."""
+    style = {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 1, "connectionstyle": way}
+    edges = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
+    axes.annotate("", end.get_position(), start.get_position(), arrowprops=style | edges)
