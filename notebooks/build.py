@@ -32,7 +32,11 @@ def execute(notebook, **environment):  # -> the notebook executed, in place
     """
     environment = {**os.environ, "PLAINGPT_MODEL": "tiny", **environment}
     client = NotebookClient(
-        notebook, timeout=600, record_timing=False, resources={"metadata": {"path": HERE}}
+        notebook,
+        timeout=600,
+        record_timing=False,
+        resources={"metadata": {"path": HERE}},
+        extra_arguments=["--log-level=ERROR"],  # its warnings would stand between the names that this prints
     )
     client.execute(env=environment)
     for cell in notebook.cells:

@@ -34,6 +34,7 @@ build, v4 = needs("build"), nbformat.v4  # notebooks/build.py, and the format of
 NOTEBOOKS = build.paths()
 README = build.HERE / "README.md"
 SOLUTIONS = build.HERE / "solutions"
+WIDEST = 90  # columns; GitHub and nbconvert break a line after 91, wherever that is
 ANNOUNCED = r"^### Exercise (\d+): .+\n\n\*(?:Easy|Medium|Hard), (\d+) minutes\.\* "
 
 
@@ -234,6 +235,11 @@ def test_only_the_first_cell_of_code_sets_up_and_imports(notebook):
     assert importing == code(notebook)[:1]
 
 
+def test_code_is_no_wider_than_a_page(notebook):
+    lines = [line for cell in code(notebook) for line in cell.source.splitlines()]
+    assert [line for line in lines if len(line) > WIDEST] == []
+
+
 def test_the_project_and_the_model_are_found_from_the_notebooks_folder(notebook):
     source = code(notebook)[0].source
     assert 'sys.path.insert(0, "..")' in source
@@ -408,6 +414,7 @@ def stubs(notebook):
             lambda notebook: pictures(notebook)[0].metadata.clear(),
         ),
         (test_only_the_first_cell_of_code_sets_up_and_imports, added("if True:\n    import math")),
+        (test_code_is_no_wider_than_a_page, added(f"# {89 * '-'}")),
         (test_an_exercise_raises_and_the_cell_below_it_says_not_tried_yet, changed(stubs, "raise", "return")),
         (test_stubs_and_solutions_have_the_same_parameters, changed(stubs, "(", "(more, ")),
         (test_the_packages_functions_are_imported_not_pasted, added("def softmax(x):\n    return x")),
