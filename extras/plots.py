@@ -20,8 +20,9 @@ LINES = (("#000000", "-", "o"), ("#0072b2", "--", "s"), ("#d55e00", "-.", "^"), 
 BLUE, NOTHING = "#0072b2", "#e4e4e4"
 WIDTH = 7.5  # of a figure, in inches: one column of a notebook
 LONGEST = 24  # characters of a label
-SLANTED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}  # names below an axis
+N_NAMES = 20  # so many stand below an axis
 N_IN_CELLS = 14  # up to so many columns, a map has its numbers printed in its cells
+FAINT = 0.1  # a map with nothing above this has no dark cell, for it would say 0.00
 
 
 def spelled(token):  # str -> str
@@ -30,6 +31,13 @@ def spelled(token):  # str -> str
     token = re.sub("^ +| +$", lambda spaces: "␣" * len(spaces[0]), token)
     token = token.replace("\n", "↵").replace("$", r"\$")
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in token)
+
+
+def name_below(axes, names):
+    """Names at 0, 1, 2 ... of the x axis, slanted; where they would overlap, only every second, third ..."""
+    step = -(-len(names) // N_NAMES)
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(0, len(names), step), map(spelled, names[::step]), **slanted)
 
 
 def percent(p):  # -> str
@@ -103,10 +111,10 @@ def heatmap(values, rows, columns, title, noise=None):  # [n_rows, n_columns] ->
     shades = axes.imshow(
         values if noise is None else np.maximum(values, noise),
         cmap="Blues",
-        norm=Normalize(0, max(np.nanmax(values), 1e-9)) if noise is None else LogNorm(noise, 1),
+        norm=Normalize(0, max(np.nanmax(values), FAINT)) if noise is None else LogNorm(noise, 1),
         aspect="auto",
     )
-    axes.set_xticks(range(n_columns), map(spelled, columns), **SLANTED)
+    name_below(axes, columns)
     axes.set_yticks(range(n_rows), map(spelled, rows))
     axes.set_title(title)
     if not printed:
@@ -181,14 +189,7 @@ def one_query(scores, scaled, masked, weights, values, tokens, query):  # -> fig
         "5 weight × value\norange < 0 < purple",
     )
     for axes, row in zip(panels, (scores, scaled, masked, weights)):
-        finite = np.where(np.isfinite(row), row, 0)
-        axes.barh(range(n_k), finite, color=[BLUE if np.isfinite(x) else "white" for x in row])
-        room = np.ptp([*finite, 0]) or 1
-        axes.set_xlim(min(0, finite.min()) - 0.5 * room, max(0, finite.max()) + 0.5 * room)
-        for key, value in enumerate(row):
-            text = f"{value:.2f}" if np.isfinite(value) else "-∞"
-            axes.text(max(finite[key], 0), key, f" {text}", va="center", size=8)
-        axes.axvline(0, color="black", linewidth=0.8)
+        signed_bars(axes, row)
     weighted = np.vstack([weights[:, None] * values, weights @ values])
     panels[4].imshow(weighted, cmap="PuOr", norm=CenteredNorm(), aspect="auto")
     panels[4].axhline(n_k - 0.5, color="black")
@@ -208,6 +209,18 @@ def one_query(scores, scaled, masked, weights, values, tokens, query):  # -> fig
     )
 
 
+def signed_bars(axes, row):  # [n]
+    """A bar and a number for each, from a line at 0 to both sides; -∞ has no bar."""
+    finite = np.where(np.isfinite(row), row, 0)
+    axes.barh(range(len(row)), finite, color=BLUE)
+    room = np.ptp([*finite, 0]) or 1
+    axes.set_xlim(min(0, finite.min()) - 0.5 * room, max(0, finite.max()) + 0.5 * room)
+    for place, (value, end) in enumerate(zip(row, finite)):
+        text = f"{value:.2f}" if np.isfinite(value) else "-∞"
+        axes.text(max(end, 0), place, f" {text}", va="center", size=8)
+    axes.axvline(0, color="black", linewidth=0.8)
+
+
 def curves(x, lines, xlabel, ylabel, span=None, noise=None, log=False):  # [n], {name: [n]} -> figure, alt
     """A line for each name; it stops where a number is NaN or infinite. x may be names. span: of the y axis.
 
@@ -224,7 +237,7 @@ def curves(x, lines, xlabel, ylabel, span=None, noise=None, log=False):  # [n], 
         drawn = drawn if noise is None else np.maximum(drawn, noise / 1000)
         axes.plot(places, drawn, dash, color=colour, label=name, **few)
     if named:
-        axes.set_xticks(places, map(spelled, x), **SLANTED)
+        name_below(axes, x)
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale="linear" if noise is None and not log else "log")
     if span is not None:
         axes.set_ylim(span)

@@ -134,10 +134,14 @@ def test_a_heatmap_has_its_numbers_in_its_cells_and_grey_where_there_is_none():
     assert labels(axes.xaxis) == ["x", "␣y", "↵"] and labels(axes.yaxis) == ["a", "␣b"]
     assert "Map of weights: 2 rows, 'a' to ' b'" in alt and "most is 1.00, ' b' with ' y'" in alt
     assert axes.get_title() == "weights"
-    below = plots.heatmap(-np.eye(2), "ab", "xy", "no number above 0")[0].axes[0]
-    for picture, most in ((axes.images[0], 0.996), (below.images[0], 1e-9)):
-        assert np.allclose(picture.norm([0, most / 2, most]), [0, 0.5, 1])
+    assert np.allclose(axes.images[0].norm([0, 0.498, 0.996]), [0, 0.5, 1])
     assert not cells(plots.heatmap(np.eye(15), "a" * 15, "b" * 15, "wide")[0])
+
+
+@pytest.mark.parametrize("values", [-np.eye(2), np.eye(2) / 1e6])
+def test_a_map_in_which_all_is_printed_as_0_is_white(values):
+    picture = plots.heatmap(values, "ab", "xy", "loss")[0].axes[0].images[0]
+    assert luminance(picture.to_rgba(values.max())) == luminance(picture.cmap(0))
 
 
 def test_noise_is_a_dot_and_words_say_for_each_row_what_is_above():
@@ -167,6 +171,14 @@ def test_thumbnails_are_the_maps_and_words_name_the_head_that_looks_at_the_token
 def test_all_heads_of_the_124m_can_be_read():
     places = read(plots.layers_and_heads(np.ones((12, 12, 2, 2)))[0])
     assert len(places) == 24 and {text.get_text() for text in places} == {str(i) for i in range(12)}
+
+
+@pytest.mark.parametrize("n, step", [(20, 1), (21, 2), (26, 2), (41, 3)])
+def test_of_many_names_below_an_axis_some_are_shown_each_at_its_place(n, step):
+    names, ones = [f"{i} attn" for i in range(n)], np.ones((1, n))
+    for figure, _ in (plots.heatmap(ones, ["a"], names, "w"), plots.curves(names, {"a": ones[0]}, "n", "w")):
+        axis = figure.axes[0].xaxis
+        assert [*zip(axis.get_ticklocs(), labels(axis))] == [*enumerate(names)][::step]
 
 
 def test_one_query_is_drawn_from_its_scores_to_its_sum():
