@@ -254,6 +254,23 @@ def test_the_flow_has_the_shapes_of_the_model():
     assert all(part in alt for part in (*words, "logits [11, 50257]", "12 heads of 64", "MLP of 3072"))
 
 
+def test_the_arrows_of_the_flow_go_from_frame_to_frame_and_into_none():
+    axes = flow.flow(SIZES, 11, "The little fox", " and")[0].axes[0]
+    read(axes.figure)
+    boxes = [text.get_bbox_patch() for text in axes.texts]
+    frames = [box.get_window_extent() for box in boxes if box is not None]
+    arrows = [text.arrow_patch for text in axes.texts if getattr(text, "arrow_patch", None)]
+    reached = []
+    for arrow in (arrow for arrow in arrows if arrow.get_linewidth() < 3):  # thick is the residual stream
+        points = arrow.get_transform().transform(arrow.get_path().vertices)
+        assert not any(frame.padded(-1).contains(*point) for frame in frames for point in points)
+        reached += [sum(any(frame.padded(4).contains(*point) for point in points) for frame in frames)]
+    assert sorted(reached) == [1, 1] + [2] * 10  # two begin at the stream
+    places = {text.get_text().partition("\n")[0]: text.get_position() for text in axes.texts}
+    ways = [(text.xyann, text.xy) for text in axes.texts if hasattr(text, "arrow_patch")]
+    assert (places["next"], places["ids"]) in ways
+
+
 # ---- without colour ----------------------------------------------------------------------------------------
 
 
