@@ -185,7 +185,9 @@ def test_one_query_is_drawn_from_its_scores_to_its_sum():
     rows = np.array([[4, -2, 6], [2, -1, 3], [2, -1, -np.inf], [0.95, 0.05, 0]])
     figure, alt = plots.one_query(*rows, np.arange(6.0).reshape(3, 2), ["a", " b", "c"], 1)
     for axes, row in zip(figure.axes, rows):
-        assert [bar.get_width() for bar in axes.patches] == [x if np.isfinite(x) else 0 for x in row]
+        widths = [x if np.isfinite(x) else 0 for x in row]
+        assert [bar.get_width() for bar in axes.patches] == widths
+        assert [text.get_position()[0] for text in axes.texts] == [max(x, 0) for x in widths]  # on no bar
         found = [text.get_text().strip() for text in axes.texts]
         assert found == [f"{x:.2f}".replace("inf", "∞") for x in row]
     image, names = figure.axes[4].images[0], figure.axes[0].get_yticklabels()
