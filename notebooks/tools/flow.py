@@ -50,7 +50,7 @@ def draw_block(axes, n_seq, n_embd, n_head, n_layer):
     for boxes, step, out, name in ((attention, "c_attn", 49, "attention"), (mlp, "c_fc", 94, "MLP")):
         first, last = chain(axes, 9, boxes, [step])
         plus = frame(axes, out, 21, "+", {"boxstyle": "circle", "fc": "white"}, size=14)
-        arrow(axes, axes.text(first.get_position()[0], 21, ""), first)
+        arrow(axes, axes.text(first.get_position()[0], 21, ""), first)  # "" has a place, and no frame
         arrow(axes, last, plus, "angle,angleA=0,angleB=90")
         axes.text(out - 1, 14, "c_proj", ha="right", va="center", size=9)
         axes.text(sum(boxes) / 2, 1, name, ha="center", style="italic")
