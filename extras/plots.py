@@ -22,7 +22,7 @@ WIDTH = 7.5  # of a figure, in inches: one column of a notebook
 LONGEST = 24  # characters of a label
 N_NAMES = 20  # so many stand below an axis
 N_IN_CELLS = 14  # up to so many columns, a map has its numbers printed in its cells
-FAINT = 0.1  # a map with nothing above this has no dark cell, for it would say 0.00
+FAINT = 0.1  # the darkest shade of a map stands for this at least, so that no dark cell says 0.00
 
 
 def spelled(token):  # str -> str

@@ -34,7 +34,7 @@ build, v4 = needs("build"), nbformat.v4  # notebooks/build.py, and the format of
 NOTEBOOKS = build.paths()
 README = build.HERE / "README.md"
 SOLUTIONS = build.HERE / "solutions"
-WIDEST = 90  # columns; GitHub and nbconvert break a line after 91, wherever that is
+WIDEST = 90  # columns; a page of nbconvert's breaks a line after 91, wherever that is
 ANNOUNCED = r"^### Exercise (\d+): .+\n\n\*(?:Easy|Medium|Hard), (\d+) minutes\.\* "
 
 
