@@ -1,7 +1,9 @@
-"""The command line: `python gpt2.py PROMPT [--option value]`.
+"""The command line: `python gpt2.py PROMPT [--option value]`, and any function as a command.
 
-The prompt is always the literal text. Left alone, python-fire reads words as Python ("42" is a number,
-"a # b" is "a"), ends arguments at "-", and calls methods of results; here it only sorts words into arguments.
+python-fire sorts the words of a command into positional words and options with their values, and does no more
+here. Left alone it reads words as Python ("42" is a number, "a # b" is "a"), ends arguments at "-", and calls
+methods of results; but a prompt is the literal text, and a typo must be refused. So `call` gives fire a
+function that takes anything, and checks what fire found against the signature of the real function.
 """
 
 import inspect
@@ -13,49 +15,50 @@ import traceback
 from functools import partial
 from itertools import takewhile
 
-from checkpoint import ModelError
+from files import ModelError, printable
 
 HELP = """\
 python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
 
 PROMPT                     the text to continue; - reads it from standard input;
-                           one that begins with -- goes in as --prompt="--...";
-                           with none, on a terminal, line by line
+                           write one that begins with -- as --prompt="--...";
+                           with none, on a terminal: line by line, as in a chat
 --n_tokens_to_generate 40  how many tokens to add, at most
 --model_size 124M          124M, 355M, 774M, 1558M: OpenAI's, downloaded once;
                            tiny: a small model included here, no network;
-                           a folder with a model in OpenAI's layout or in that
-                           of Hugging Face; or the name of one on its hub:
+                           a folder with a model, in OpenAI's layout or that of
+                           Hugging Face; or the name of a model on its hub:
                            gpt2-xl, distilgpt2, owner/name, owner/name@revision
---models_dir models        the folder in which downloaded models are kept
---temperature 0.8          draw each token by chance; below 1 the likely ones
+--models_dir models        the folder for downloaded models
+--temperature 0.8          draw each token at random; below 1 the likely ones
                            come more often, 0 takes the likeliest
 --top_k 40                 draw from the 40 likeliest
---top_p 0.9                draw from the likeliest that together have 0.9
---min_p 0.05               draw from those 0.05 times as likely as the likeliest
---repetition_penalty 1.2   draw less often what the text has already
---seed 0                   draw the same text each time; with none of these six
-                           options, it is always the likeliest token
---n_samples 3              draw so many texts, with a line of dashes between
+--top_p 0.9                draw from the likeliest that together reach 0.9
+--min_p 0.05               draw from those at least 0.05 times as likely as the
+                           likeliest
+--repetition_penalty 1.2   make tokens already in the text less likely
+--seed 0                   draw the same text each time; without any of these
+                           six options, always take the likeliest token
+--n_samples 3              draw this many texts, with a line of dashes between
 --stop TEXT                end before this text
 --explain                  show on stderr how each token is chosen
---lookup                   the same text, sooner where it repeats itself
+--lookup                   the same text, faster where it repeats itself
 --debug                    show where in the program an error arose
 
-Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
+Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 """
-LINE = "\n" + 15 * "-" + "\n"  # between samples
+SEPARATOR = "\n" + 15 * "-" + "\n"  # between samples
+
+# ---- any function as a command -----------------------------------------------------------------------------
 
 
 def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str -> exit status
-    """Run a function, by default `command`, as a command of this name; an error is one line on stderr."""
+    """Run a function, by default `command`, as the command of this name; an error is one line on stderr."""
     argv = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in argv
     if debug:
         argv.remove("--debug")
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed: it is empty, or goes nowhere
-            setattr(sys, name, open(os.devnull, mode))
+    open_closed_streams()
     try:
         if "--help" in argv or argv == ["-h"]:
             print(help, end="", flush=True)
@@ -64,23 +67,30 @@ def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str 
         return 0
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # nobody reads any more: what Python flushes at exit must go nowhere
+    except BrokenPipeError:  # the reader is gone: what Python flushes at exit must go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if debug:
             traceback.print_exc()
-        status, line = explain(error)
+        status, line = report(error)
         print(f"{program}: {line}", file=sys.stderr)
         return status
 
 
-def explain(error):  # -> exit status, one line
-    """2 if the command was wrong; 1 if a file, a download or the machine was."""
-    line = " ".join(str(error).splitlines())
-    if isinstance(error, ImportError):
-        return 1, line if "pip install" in line else f"{line}: pip install -r requirements.txt"
-    if isinstance(error, (ModelError, FloatingPointError, OSError)):
+def open_closed_streams():
+    """Replace a closed stdin, stdout or stderr, which Python sets to None, by the null device."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
+def report(error):  # -> exit status, one line
+    """2 if the command was wrong; 1 if a file, a download or the machine is at fault."""
+    line = printable(" ".join(str(error).splitlines()))
+    if isinstance(error, ModuleNotFoundError):  # a library of the core; for the others see files.needs
+        return 1, f"{line}: pip install -r requirements.txt"
+    if isinstance(error, (ModelError, FloatingPointError, OSError, ImportError)):
         return 1, line
     if isinstance(error, ValueError):
         return 2, line
@@ -88,56 +98,70 @@ def explain(error):  # -> exit status, one line
 
 
 def call(function, argv, program):
-    """Call a function with the words of a command line; python-fire sorts them into arguments.
+    """Call a function with the words of a command line.
 
-    An annotation says what becomes of a word: int and float are numbers, bool is an option without a value,
-    and all else stays as it is. The first word, unless it begins with --, is the first argument, whatever it
-    looks like. Raises ValueError for every word that is not expected.
+    Annotations say how words are read: int and float as numbers, bool as an option without a value, and all
+    others literally. The first word, unless it begins with --, is the first argument, even if it looks like
+    a number or an option. Raises ValueError for an unexpected word.
     """
-    import fire
-    from fire.decorators import SetParseFn
-
-    parameters, found = inspect.signature(function).parameters, []
+    parameters = inspect.signature(function).parameters
     first = next(iter(parameters))
-    help = f"(see --help); a {first} can go in as --{first}=..."
+    advice = f"(see --help); if it is part of the {first}, write --{first}=..."
     words = list(argv)
     if words and not words[0].startswith("--"):
         words[0] = f"--{first}={words[0]}"
-    flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
-    words = [
-        f"{word}=yes" if word[:2] == "--" and word[2:].replace("-", "_") in flags else word for word in words
-    ]
-    check_options(words, help)
-    collect = SetParseFn(str)(lambda *words, **options: found.append((words, options)))
-    fire.Fire(collect, [*words, "--", "--separator=\0"], name=program)
-    values, options = found[0]
+    switches = [name for name, parameter in parameters.items() if parameter.annotation is bool]
+    words = [f"{word}=yes" if option_name(word) in switches and "=" not in word else word for word in words]
+    check_options(words, advice)
+    values, options = sort_words(words, program)
     unknown = options.keys() - parameters.keys()
     if unknown:
-        raise ValueError(f"unknown option --{min(unknown)} {help}")
+        raise ValueError(f"unknown option --{min(unknown)} {advice}")
     in_order = [name for name, parameter in parameters.items() if parameter.kind != parameter.KEYWORD_ONLY]
     free = [name for name in in_order if name not in options]
     if len(values) > len(free):
-        raise ValueError(
-            f"{values[len(free)]!r} is one word too many: put a {first} of several words in quotes"
-        )
+        word = values[len(free)]
+        raise ValueError(f"{word!r} is one word too many: put a {first} of several words in quotes")
     options |= zip(free, values)
     function(**{name: read_value(name, word, parameters[name].annotation) for name, word in options.items()})
 
 
-def check_options(words, help):
-    """Raise ValueError for an option without a value, where python-fire would put True, or given twice."""
+def option_name(word):  # "--top-k=40" -> "top_k"; None for other words
+    """The name in a word that python-fire takes for an option: -5 is not one."""
+    if re.match("--|-[a-zA-Z]", word) is None:
+        return None
+    return word.partition("=")[0].lstrip("-").replace("-", "_")
+
+
+def sort_words(words, program):  # -> list of positional words, {option: word}
+    """How python-fire sorts words; every word stays text."""
+    import fire
+    from fire.decorators import SetParseFn
+
+    found = []
+
+    def take_anything(*values, **options):
+        found.append((values, options))
+
+    as_text = SetParseFn(str)(take_anything)
+    fire.Fire(as_text, [*words, "--", "--separator=\0"], name=program)
+    return found[0]
+
+
+def check_options(words, advice):
+    """Raise ValueError for an option that is given twice, or has no value: python-fire would make it True."""
     names = set()
     for word, following in zip(words, [*words[1:], "--"]):
-        if is_option(word):
-            option, equals, _ = word.partition("=")
-            name = option.lstrip("-").replace("-", "_")
-            if not name:
-                raise ValueError(f"{word} is not an option {help}")
-            if not equals and is_option(following):
-                raise ValueError(f"{option} has no value {help}")
-            if name in names:
-                raise ValueError(f"{option} is given twice {help}")
-            names.add(name)
+        name, option = option_name(word), word.partition("=")[0]
+        if name is None:
+            continue
+        if not name:
+            raise ValueError(f"{word} is not an option {advice}")
+        if "=" not in word and option_name(following) is not None:
+            raise ValueError(f"{option} has no value {advice}")
+        if name in names:
+            raise ValueError(f"{option} is given twice {advice}")
+        names.add(name)
 
 
 def read_value(name, word, kind):  # str -> what an annotation asks for
@@ -145,15 +169,13 @@ def read_value(name, word, kind):  # str -> what an annotation asks for
     if kind is bool and word != "yes":
         raise ValueError(f"--{name} is given {word!r}: it takes no value (see --help)")
     if kind is int and not re.fullmatch("[0-9]{1,9}", word):
-        raise ValueError(f"{name} is {word!r}, not a whole number; several words that are one go in quotes")
+        raise ValueError(f"{name} is {word!r}, not a whole number; put a text of several words in quotes")
     if kind is float and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,20})?|\.[0-9]{1,20}", word):
         raise ValueError(f"{name} is {word!r}, not a number such as 0.9")
     return kind(word) if kind in (bool, int, float) else word
 
 
-def is_option(word):
-    """Whether python-fire takes a word for the name of an option: -5 is none."""
-    return re.match("--|-[a-zA-Z]", word) is not None
+# ---- GPT-2's command ---------------------------------------------------------------------------------------
 
 
 def command(
@@ -173,34 +195,111 @@ def command(
     lookup: bool = False,
     explain: bool = False,
 ):
-    """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    settings |= {"repetition_penalty": repetition_penalty}
-    new_pick = None
-    if seed is not None or any(value is not None for value in settings.values()):
-        from extras.sampling import pick_maker
+    """Refuse wrong arguments before any file is touched, then write the continuation to stdout.
 
-        new_pick = pick_maker(secrets.randbits(32) if seed is None else seed, **settings)
-    if n_samples < 1 or (n_samples > 1 and (new_pick is None or lookup or explain)):
-        advice = "several want an option that draws, such as --seed 0, and neither --lookup nor --explain"
-        raise ValueError(f"n_samples is {n_samples}, it must be 1 or more; {advice}")
+    Each option replaces one of the values that are passed on: the model, the picks, the streams of ids.
+    """
+    filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    filters |= {"repetition_penalty": repetition_penalty}
+    draws = seed is not None or any(value is not None for value in filters.values())
+    if n_samples < 1 or (n_samples > 1 and (not draws or lookup or explain)):
+        several = "or more with an option that draws, such as --seed 0, and without --lookup or --explain"
+        raise ValueError(f"n_samples is {n_samples}, expected 1, {several}")
     if stop == "":
-        raise ValueError("stop is empty: give the text before which to end")
-    model = n_tokens_to_generate, model_size, models_dir
+        raise ValueError("stop is empty: give the text to stop at")
+    new_pick = sampling_picks(seed, filters) if draws else greedy_pick
     if prompt is None and sys.stdin.isatty():
         if n_samples > 1 or lookup or explain:
-            raise ValueError("--n_samples, --lookup and --explain want a prompt")
-        from extras.chat import chat
+            raise ValueError("--n_samples, --lookup and --explain need a prompt")
+        converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop)
+        return
+    prompt = read_prompt(prompt or "")
+    new_picks = partial(picks_for, new_pick, n_samples, filters if explain else None)
+    samples = with_lookup if lookup else plain
+    if n_samples > 1:
+        samples = batched
+    write(stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop))
 
-        sys.stdout.reconfigure(errors="replace")
-        chat(*model, new_pick, partial(until, stop=stop))
-    else:
-        shown = settings if explain else None
-        write(stream_text(read_prompt(prompt or ""), *model, lookup, new_pick, n_samples, stop, shown))
+
+def greedy_pick(ids, i):  # ids of a text, number of the sample -> pick
+    """Always the likeliest token."""
+    from numpy import argmax
+
+    return argmax
+
+
+def sampling_picks(seed, filters):  # -> (ids, i) -> pick
+    """A token drawn at random from what the filters leave; without a seed, a new text each time."""
+    from extras.sampling import pick_maker
+
+    return pick_maker(secrets.randbits(32) if seed is None else seed, **filters)
+
+
+def picks_for(new_pick, n_samples, shown_filters, ids, encoder):  # -> list of picks
+    """A pick for each sample that continues ids; with shown_filters, stderr shows how each one chooses."""
+    picks = [new_pick(ids, i) for i in range(n_samples)]
+    if shown_filters is None:
+        return picks
+    from extras.explain import explained
+
+    return [explained(pick, ids, shown_filters, encoder, sys.stderr.write) for pick in picks]
+
+
+def plain(ids, params, n_head, n, picks):  # -> [stream of ids]
+    """One text, from the plain loop."""
+    import gpt2
+
+    return [gpt2.stream(ids, params, n_head, n, picks[0])]
+
+
+def with_lookup(ids, params, n_head, n, picks):  # -> [stream of ids]
+    """The same ids, faster where the text repeats itself."""
+    from extras import speculative
+
+    return [speculative.stream(ids, params, n_head, n, picks[0])]
+
+
+def batched(ids, params, n_head, n, picks):  # -> a stream of ids for each pick
+    """All samples in one batch."""
+    from extras import batching
+
+    return batching.samples(ids, params, n_head, n, picks)
+
+
+def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop):  # -> pieces
+    """The model's continuations of the prompt, piece by piece, each up to the end of its text or `stop`.
+
+    new_picks: ids, encoder -> a pick for each sample; samples: plain, with_lookup or batched.
+    """
+    from gpt2 import check_inputs
+    from utils import open_model
+
+    encoder, hparams, load_params = open_model(model_size, models_dir)
+    ids = encoder.encode(prompt)
+    check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])
+    params = load_params()  # only now: half a gigabyte for 124M
+    picks = new_picks(ids, encoder)
+    for i, new_ids in enumerate(samples(ids, params, hparams["n_head"], n_tokens_to_generate, picks)):
+        yield SEPARATOR if i else ""
+        yield from text_of(new_ids, encoder, stop)
+
+
+def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop):
+    """Continue what the user types, line by line; see extras/chat.py."""
+    from extras.chat import chat
+    from utils import load_encoder_hparams_and_params
+
+    sys.stdout.reconfigure(errors="replace")
+    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir)
+    to_text = partial(text_of, encoder=encoder, stop=stop)
+    chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text)
 
 
 def read_prompt(prompt):  # str -> str
-    """The prompt, or, for "-", standard input less a final newline. Raises ValueError for what is no text."""
+    """The prompt, or, for "-", standard input without its final newline.
+
+    Raises ValueError if it is empty or not text.
+    """
     if prompt == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         prompt = re.sub("\r?\n\\Z", "", text)
@@ -209,55 +308,19 @@ def read_prompt(prompt):  # str -> str
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"the prompt is not valid UTF-8 text at character {error.start + 1}") from None
+        problem = f"the prompt is not valid UTF-8 at character {error.start + 1}"
+        raise ValueError(f"{problem}: convert it to UTF-8") from None
     return prompt
 
 
-def stream_text(
-    prompt,
-    n_tokens_to_generate,
-    model_size,
-    models_dir,
-    lookup=False,
-    new_pick=None,
-    n_samples=1,
-    stop=None,
-    explain=None,
-):  # -> pieces of text
-    """The text with which a model continues the prompt, piece by piece, up to the end of text or `stop`.
-
-    new_pick: (ids, number of the sample) -> pick, None is greedy; explain: the settings of its filters, to be
-    shown on stderr at each step, or None.
-    """
-    from gpt2 import check_inputs, np, stream
-    from utils import load_encoder_and_hparams, load_params
-
-    if lookup:
-        from extras.speculative import stream
-
-    encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
-    ids = encoder.encode(prompt)
-    check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])  # before any weight
-    model = load_params(model_size, models_dir), hparams["n_head"], n_tokens_to_generate
-    picks = [new_pick(ids, i) if new_pick else np.argmax for i in range(n_samples)]
-    if explain is not None:
-        from extras.explain import explained
-
-        picks = [explained(picks[0], ids, explain, encoder, sys.stderr.write)]
-    if n_samples == 1:
-        samples = [stream(ids, *model, picks[0])]
-    else:
-        from extras import batching
-
-        samples = batching.samples(ids, *model, picks)
-    for i, new_ids in enumerate(samples):
-        new_ids = takewhile(lambda token_id: token_id not in encoder.stop_ids, new_ids)
-        yield LINE if i else ""
-        yield from until(encoder.decode_stream(new_ids), stop)
+def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
+    """The text of ids as they come, up to an id that ends a text, or the text `stop`."""
+    new_ids = takewhile(lambda new_id: new_id not in encoder.stop_ids, new_ids)
+    return until(encoder.decode_stream(new_ids), stop)
 
 
 def until(pieces, stop=None):  # pieces of text -> pieces of text
-    """The text before `stop`, if that is one; what may be the beginning of it waits until that is clear."""
+    """The text before `stop`, if given; what may be the beginning of `stop` waits until that is clear."""
     waiting = ""
     for piece in pieces:
         waiting += piece
@@ -271,7 +334,7 @@ def until(pieces, stop=None):  # pieces of text -> pieces of text
 
 
 def write(pieces):
-    """Write text as it comes, then one newline; a terminal that lacks a character shows a question mark."""
+    """Write text as it comes, then one newline; a character that the terminal cannot show becomes a ?."""
     sys.stdout.reconfigure(errors="replace")
     written = False
     try:

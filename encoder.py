@@ -1,37 +1,41 @@
 """Byte-level byte-pair encoding: text to token ids and back, for any text at all.
 
-Text is cut into pieces (words, numbers, punctuation), a piece into its UTF-8 bytes, and the bytes are
-merged, two neighbours at a time, in the order in which the merges were learned (Sennrich et al. 2016, "Neural
+Text is cut into pieces (words, numbers, punctuation), each piece becomes its UTF-8 bytes, and neighbouring
+bytes are merged, pair by pair, in the order in which the merges were learned (Sennrich et al. 2016, "Neural
 Machine Translation of Rare Words with Subword Units"; on bytes: Radford et al. 2019, 2.2).
 """
 
 import codecs
 import functools
 import heapq
-import json
+import itertools
+import math
 import operator
+from pathlib import Path
 
 import regex
 
-from checkpoint import ModelError
+from files import AGAIN, MIXED_UP, ModelError, read_json, shown
 
 END_OF_TEXT = "<|endoftext|>"
+LONGEST_CACHED = 64  # characters in a piece; longer ones seldom recur, and would fill memory
+LONGEST_PLAIN = 16  # bytes in a piece; from there on, merge_long is faster than merge
 PIECES = regex.compile(
     r"""'(?:s|t|re|ve|m|ll|d)   # the end of a contraction: it's, don't, we're
       | [ ]?\p{L}+              # letters of any alphabet, with the space before them
       | [ ]?\p{N}+              # digits and other numbers (½, Ⅳ), with the space before them
       | [ ]?[^\s\p{L}\p{N}]+    # punctuation and other symbols, with the space before them
       | \s+(?!\S)               # white space; if text follows, all but its last character
-      | \s+                     # white space that is left""",
+      | \s+                     # any remaining white space""",
     regex.VERBOSE,
 )
 
 
 def bytes_to_unicode():  # -> {byte: character}
-    """A visible character for each of the 256 bytes, so that tokens can be printed and kept in files.
+    """A visible character for each of the 256 bytes, so that tokens can be printed and stored in files.
 
-    A byte that is a visible character of Latin-1 stands for itself; the other 68 take those from U+0100 on,
-    so the space is "Ġ". The order is that of the first 256 ids of OpenAI's vocabulary.
+    A byte that is a visible character in Latin-1 keeps it; the other 68 are given the characters from U+0100
+    up, so the space is "Ġ". The order is that of the first 256 ids in OpenAI's vocabulary.
     """
     visible = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in visible]
@@ -42,9 +46,9 @@ class Encoder:
     """A tokenizer: `encode` turns text into ids, `decode` turns ids back into text.
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
-    first learned first; errors: what to make of bytes that are not UTF-8, as in `bytes.decode`. A
-    token that is not a byte and that no merge makes is special, like <|endoftext|>; so are special_tokens.
-    stop_tokens: those that end a text, as far as encoder has them; their ids are the attribute stop_ids.
+    in the order learned; errors: what to do with bytes that are not UTF-8, as in `bytes.decode`;
+    special_tokens: tokens to treat like <|endoftext|>, in addition to all that are neither a byte nor made
+    by a merge; stop_tokens: tokens that end a text. The attribute stop_ids has the ids of those in encoder.
     """
 
     def __init__(self, encoder, bpe_merges, errors="replace", special_tokens=(), stop_tokens=(END_OF_TEXT,)):
@@ -58,19 +62,21 @@ class Encoder:
         self.bpe_ranks = {merge: rank for rank, merge in enumerate(bpe_merges)}
         self.literal_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
         self.special_tokens = self.literal_tokens | set(special_tokens)
-        self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words recur; safe under threads
+        self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words recur; thread-safe
 
     def encode(self, text, allowed_special=()):  # str -> list of ids
-        """The ids of a text: "Hello, world" is [15496, 11, 995] in OpenAI's vocabulary.
+        """The ids of a text: "Hello, world" becomes [15496, 11, 995] in OpenAI's vocabulary.
 
-        A special token in the text is plain text, unless it is in allowed_special, a set of them or "all".
-        A lone surrogate, which is no character, counts as U+FFFD. Raises TypeError for what is not a str.
+        A special token in the text is read as plain text, unless it is in allowed_special, a set of them or
+        "all". A lone surrogate, which is not a character, becomes U+FFFD. Raises TypeError if text is not a
+        str, ValueError if allowed_special has a token that is not special.
         """
         if not isinstance(text, str):
             raise TypeError(f"the text to encode is of type {type(text).__name__}, not str")
         special = self.special_tokens if allowed_special == "all" else set(allowed_special)
         if not special <= self.special_tokens:
-            raise ValueError(f"allowed_special is {allowed_special!r}, not of {sorted(self.special_tokens)}")
+            allowed = f"expected 'all' or some of {sorted(self.special_tokens)}"
+            raise ValueError(f"allowed_special is {allowed_special!r}, {allowed}")
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         if not special:
             return self.encode_plain(text)
@@ -85,21 +91,36 @@ class Encoder:
         """The ids of a text without special tokens."""
         ids = []
         for piece in PIECES.findall(text):
-            # a long piece is not cached: it seldom recurs, and would fill memory
-            ids += self.cached_bpe(piece) if len(piece) <= 64 else self.bpe(piece)
+            ids += self.cached_bpe(piece) if len(piece) <= LONGEST_CACHED else self.bpe(piece)
         return ids
 
     def bpe(self, piece):  # str -> list of ids
-        """Merge the bytes of a piece: always the pair of neighbours learned first, leftmost first.
-
-        Pairs wait in a heap and tokens stand in a linked list, so that n bytes take n log n steps.
-        """
+        """The ids of a piece: its bytes, merged pair by pair, the pair learned first at each step."""
         tokens = [self.byte_encoder[byte] for byte in piece.encode()]
+        tokens = self.merge(tokens) if len(tokens) <= LONGEST_PLAIN else self.merge_long(tokens)
+        return [self.encoder[token] for token in tokens]
+
+    def merge(self, tokens):  # list of tokens -> list of tokens
+        """Merge the pair learned first, the leftmost if it occurs twice, until no learned pair is left."""
+        while len(tokens) > 1:
+            ranks = [self.bpe_ranks.get(pair, math.inf) for pair in itertools.pairwise(tokens)]
+            first = min(ranks)
+            if first == math.inf:
+                break
+            i = ranks.index(first)
+            tokens = [*tokens[:i], tokens[i] + tokens[i + 1], *tokens[i + 2 :]]
+        return tokens
+
+    def merge_long(self, tokens):  # list of tokens -> list of tokens
+        """The same result as `merge`, in n log n steps for n tokens instead of n²: for very long words.
+
+        The pairs are kept in a heap and the tokens in a linked list, so no step has to search through them.
+        """
         n = len(tokens)
-        tokens.append(None)  # no token: the neighbour of the first, at -1, and of the last, at n
+        tokens = [*tokens, None]  # None is the neighbour of the first token, at -1, and of the last, at n
         before, after = [*range(-1, n)], [*range(1, n + 1), n]
 
-        def rank(i):  # of the pair that begins at i
+        def rank(i):  # of the pair that starts at i
             return self.bpe_ranks.get((tokens[i], tokens[after[i]]))
 
         pairs = [(rank(i), i) for i in range(n) if rank(i) is not None]
@@ -107,7 +128,7 @@ class Encoder:
         while pairs:
             rank_then, i = heapq.heappop(pairs)
             if rank(i) != rank_then:
-                continue  # one of the two was merged with another neighbour meanwhile
+                continue  # in the meantime one of the two has merged with its other neighbour
             merged = after[i]
             tokens[i], tokens[merged] = tokens[i] + tokens[merged], None
             after[i] = after[merged]
@@ -115,14 +136,18 @@ class Encoder:
             for j in (before[i], i):
                 if rank(j) is not None:
                     heapq.heappush(pairs, (rank(j), j))
-        return [self.encoder[token] for token in tokens if token is not None]
+        return [token for token in tokens if token is not None]
 
     def token_bytes(self, token_id):  # id -> bytes
-        """The bytes of a token, not always whole characters. Raises ValueError for what is no id."""
+        """The bytes of a token, which may be only part of a character.
+
+        Raises ValueError for anything that is not an id.
+        """
         try:
             token = self.decoder[operator.index(token_id)]
         except (KeyError, TypeError):
-            raise ValueError(f"{token_id!r} is not an id: ids are 0 to {len(self.decoder) - 1}") from None
+            allowed = f"ids run from 0 to {len(self.decoder) - 1}"
+            raise ValueError(f"{token_id!r} is not an id: {allowed}") from None
         if token in self.literal_tokens:
             return token.encode()
         return bytes(self.byte_decoder[character] for character in token)
@@ -132,8 +157,10 @@ class Encoder:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", self.errors)
 
     def decode_stream(self, ids):  # ids, one at a time -> pieces of text
-        """The text of ids as they come: a piece for each and one for the end, empty while a character waits
-        for its last id. The pieces, joined, are what `decode` returns for all."""
+        """The text of ids as they come: one piece for each id and one for the end.
+
+        A piece is empty while a character is incomplete. Joined, the pieces are what `decode` returns.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")(self.errors)
         for token_id in ids:
             yield decoder.decode(self.token_bytes(token_id))
@@ -141,33 +168,48 @@ class Encoder:
 
 
 def get_encoder(model_name, models_dir):  # -> Encoder
-    """The tokenizer of a model, from its encoder.json and vocab.bpe; `utils.find_model` lists the models.
+    """The tokenizer in the folder models_dir/model_name, from its encoder.json and vocab.bpe.
 
-    Raises ModelError unless the two belong together: cut short, they would give other ids for the same text.
+    Raises ModelError unless the two belong together: a truncated file would give wrong ids.
     """
-    from utils import huggingface, model_file  # here, because utils imports this module
-
-    if extra := huggingface(model_name):
-        return extra.load_encoder(model_name)
-    encoder_path = model_file(model_name, models_dir, "encoder.json")
-    merges_path = model_file(model_name, models_dir, "vocab.bpe")
+    folder = Path(models_dir) / model_name
+    encoder_path, merges_path = folder / "encoder.json", folder / "vocab.bpe"
+    bpe_merges = read_merges(merges_path)
     try:
-        lines = merges_path.read_text(encoding="utf-8").splitlines()
-        bpe_merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
         encoder = vocabulary(bpe_merges)
-        if json.loads(encoder_path.read_text(encoding="utf-8")) != encoder:
-            raise ValueError(f"the ids of the first are not those that the {len(bpe_merges):,} merges make")
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{encoder_path}, {merges_path}: {error}; delete both and get them again") from None
+    except ValueError as error:
+        raise ModelError(merges_path, error, AGAIN) from None
+    if read_json(encoder_path) != encoder:
+        found = f"its ids are not those made by the {len(bpe_merges):,} merges in {merges_path.name}"
+        raise ModelError(encoder_path, found, MIXED_UP)
     return Encoder(encoder, bpe_merges)
 
 
 def vocabulary(bpe_merges):  # -> {token: id}
-    """OpenAI's order of ids: the 256 bytes, what each merge makes, <|endoftext|>. Raises ValueError."""
-    tokens = dict.fromkeys(bytes_to_unicode().values())  # a set that keeps its order
+    """Number the tokens in OpenAI's order: the 256 bytes, what each merge makes, <|endoftext|>.
+
+    Raises ValueError for a merge that is not a new pair of earlier tokens.
+    """
+    tokens = dict.fromkeys(bytes_to_unicode().values())  # an ordered set
     for number, merge in enumerate(bpe_merges, 1):
         token = "".join(merge)
         if len(merge) != 2 or not tokens.keys() >= {*merge} or token in tokens:
-            raise ValueError(f"merge {number} is {' '.join(merge)!r}, not a new pair of earlier tokens")
+            found = f"merge {number} is {shown(repr(' '.join(merge)))}"
+            raise ValueError(f"{found}, not a new pair of earlier tokens")
         tokens[token] = None
     return {token: token_id for token_id, token in enumerate([*tokens, END_OF_TEXT])}
+
+
+def read_merges(path):  # "vocab.bpe" or "merges.txt" -> list of (token, token)
+    """The merges in a file, one per line, in the order learned. Raises ModelError if it is not UTF-8."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ModelError(path, error, AGAIN) from None
+    return [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#version")]
+
+
+def write_merges(path, bpe_merges):
+    """Write merges so that `read_merges` can read them."""
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in bpe_merges), ""]
+    Path(path).write_bytes("\n".join(lines).encode())

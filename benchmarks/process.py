@@ -1,6 +1,6 @@
-"""Run a command, print its seconds and its largest memory in bytes: `python -m benchmarks.process COMMAND`.
+"""Run a command, and print its seconds and its peak memory in bytes: `python -m benchmarks.process COMMAND`.
 
-A small process for this alone, because a new process counts the memory of the one that starts it as its own.
+This is a small process of its own, because a new process counts its parent's memory in its own peak.
 """
 
 import os

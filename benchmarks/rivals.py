@@ -1,6 +1,6 @@
 """The programs compared: each loads the same weights and continues ids greedily.
 
-`python -m benchmarks.rivals NAME FOLDER` answers requests, a line of JSON each, until its input ends.
+`python -m benchmarks.rivals NAME FOLDER` answers requests, one line of JSON each, until its input ends.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ N_THREADS = int(os.environ.get("OMP_NUM_THREADS", N_THREADS))
 
 
 def plaingpt(folder):
-    """gpt2.generate, and extras/batching.py for many."""
+    """gpt2.generate; for several texts, extras/batching.py."""
     import gpt2
     import utils
     from extras import batching
@@ -42,9 +42,9 @@ def plaingpt_lookup(folder):
 
 
 def picogpt_loop(folder):
-    """What NumPy 2 makes of picoGPT: no cache, and one float64 number, which makes all that follows float64.
+    """picoGPT under NumPy 2: no cache, and one float64 number that turns everything after it into float64.
 
-    Its start is faster than picoGPT's own, which loads TensorFlow to read the weights.
+    It starts faster than picoGPT itself, which loads TensorFlow to read the weights.
     """
     import numpy as np
 
@@ -85,7 +85,7 @@ def transformers(folder, dtype="float32"):
 
 
 def ctranslate2(folder, compute_type="float32"):
-    """CTranslate2, in C++, with kernels of oneDNN or MKL."""
+    """CTranslate2, in C++, with kernels from oneDNN or MKL."""
     from ctranslate2 import Generator
 
     tokens = list(json.loads(Path(folder, "encoder.json").read_text()))
@@ -100,7 +100,7 @@ def ctranslate2(folder, compute_type="float32"):
 
 
 def llama_cpp(folder, file="f32.gguf"):
-    """llama.cpp, in C++, by llama-cpp-python, which continues one text at a time; its cache is float16."""
+    """llama.cpp, in C++, through llama-cpp-python, one text at a time; its cache is float16."""
     from llama_cpp import Llama
 
     options = dict(n_ctx=1024, n_threads=N_THREADS, n_threads_batch=N_THREADS, verbose=False)
@@ -113,7 +113,7 @@ def llama_cpp(folder, file="f32.gguf"):
     return generate, None
 
 
-RIVALS = {  # name: (libraries, loader, its second argument if any)
+RIVALS = {  # name: (libraries, loader, its second argument, if it takes one)
     "plainGPT": (["numpy"], plaingpt),
     "plainGPT --lookup": (["numpy"], plaingpt_lookup),
     "transformers float32": (["torch", "transformers"], transformers, "float32"),
@@ -130,7 +130,7 @@ INSTALLED = [
 
 
 def answer(name, folder, requests, answers):
-    """Load, then for each request {"prompts": [ids, ...], "n": 40}: the new ids, and the seconds it took."""
+    """Load, then answer each request {"prompts": [ids, ...], "n": 40} with new ids and their seconds."""
     _, load, *argument = RIVALS[name]
     generate, generate_many = load(folder, *argument)
     for line in requests:
@@ -144,5 +144,5 @@ def answer(name, folder, requests, answers):
 
 if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
     answer(*sys.argv[1:], sys.stdin, answers)

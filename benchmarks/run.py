@@ -1,7 +1,7 @@
-"""plainGPT beside its peers: `python -m benchmarks.run`, in the project's folder; half an hour.
+"""plainGPT beside its peers: `python -m benchmarks.run`, in the project's folder; takes half an hour.
 
-All get the same random weights in the shape of 124M and the same ids, each in a process of its own, and take
-turns: A B C, A B C. It prints one page of Markdown and puts it into benchmarks/README.md.
+All get the same random weights in the shape of 124M and the same ids. Each runs in its own process, and they
+take turns: A B C, A B C. The result, a page of Markdown, is printed and put into benchmarks/README.md.
 """
 
 import argparse
@@ -23,25 +23,30 @@ from statistics import median
 
 import numpy as np
 
-import checkpoint
 import gpt2
 import utils
-from benchmarks import weights
+import weights
+from benchmarks import formats
 from benchmarks.rivals import INSTALLED, N_THREADS, RIVALS
 from extras import speculative
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "models" / "benchmark"
-OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns, and only in short tasks
-FORTY, LONG, LOOP, FIRST, EIGHT = TASKS = {  # column: texts, tokens of a prompt, new tokens
-    "40 after 10, tokens/s": (1, 10, 40),
-    "200 after 10, tokens/s": (1, 10, 200),
-    "100 more of a text in a loop, tokens/s": (1, 210, 100),
-    "first after 1,000, s": (1, 1000, 1),
-    "eight × 40, tokens/s": (8, 10, 40),
+OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns only, in short tasks
+FORTY = "40 after 10, tokens/s"
+LONG = "200 after 10, tokens/s"
+LOOP = "100 more of a text in a loop, tokens/s"
+FIRST = "first after 1,000, s"
+EIGHT = "eight × 40, tokens/s"
+TASKS = {  # column: texts, tokens of a prompt, new tokens
+    FORTY: (1, 10, 40),
+    LONG: (1, 10, 200),
+    LOOP: (1, 210, 100),
+    FIRST: (1, 1000, 1),
+    EIGHT: (8, 10, 40),
 }
 WHOLE = "whole process, 40 tokens, s"
-PAUSE = 0.5  # seconds before each turn: threads of the one before may still wait for work, and take time
+PAUSE = 0.5  # seconds before each turn: threads of the last one may still spin, waiting for work
 PROMPT = "The little fox"  # ten tokens of the benchmark's vocabulary
 
 
@@ -54,14 +59,14 @@ def main(rounds, sizes):
 
 
 def put_into(readme, text):
-    """The page with text in place of what the last run left between its two marks."""
+    """The page, with text between its two marks in place of what the last run left there."""
     before, begin, rest = readme.partition("<!-- the last run -->\n")
     _, end, after = rest.partition("<!-- end of the last run -->\n")
     return f"{before}{begin}{text}\n{end}{after}"
 
 
 def describe_machine():
-    """What the numbers depend on: processor, threads, versions, and the kernels that NumPy's BLAS chose."""
+    """What the numbers depend on: processor, threads, versions, and the kernels chosen by NumPy's BLAS."""
     models = re.findall("model name\\s*: (.*)", read("/proc/cpuinfo")) or [platform.processor()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = [f"Python {platform.python_version()}"]
@@ -93,7 +98,7 @@ def read(path):
 
 
 def compare(folder, rounds):
-    """The table of rivals and tasks, and what the machine allows, measured between the turns."""
+    """The table of rivals and tasks, and what the machine can do, measured before each turn."""
     prepare(folder)
     encoder, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
     rng = np.random.default_rng(0)
@@ -110,7 +115,7 @@ def compare(folder, rounds):
             for name in INSTALLED:
                 if takes_part(name, column, turn):
                     answer = ask(workers[name], prompts, n_new)
-                    if name == OURS:  # the first of each turn
+                    if name == OURS:  # it runs first
                         ours = answer["ids"]
                     same[name] += np.equal(answer["ids"], ours).ravel().tolist()
                     seconds[column][name].append(answer["seconds"])
@@ -122,33 +127,36 @@ def compare(folder, rounds):
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    return [*table(seconds, peaks, same), "", *explain(limits, seconds, params)]
+    return [*table(seconds, peaks, same), "", *how_to_read(limits, seconds, params)]
 
 
 def takes_part(name, column, turn):
-    """Two continue one text at a time; the slow one would need an hour for it all."""
+    """Whether a rival does this task in this turn.
+
+    llama.cpp and --lookup continue one text at a time; the slow one would need an hour for all tasks.
+    """
     if name == SLOW:
         return turn < 2 and column in (FORTY, WHOLE)
     return column != EIGHT or "llama" not in name and "lookup" not in name
 
 
 def prepare(folder):
-    """Write the weights in every form that an installed peer reads."""
-    weights.write_openai(folder, "124M")
+    """Write the weights in the format of every peer that is installed."""
+    formats.write_openai(folder, "124M")
     encoder, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
     if "transformers float32" in INSTALLED and not (folder / "huggingface").exists():
-        from extras import export  # here, because it needs safetensors
+        from extras.huggingface import export  # here, because it needs safetensors
 
         export.save(folder / "huggingface", encoder, hparams, params)
     if "CTranslate2 float32" in INSTALLED and not (folder / "ctranslate2").exists():
-        weights.write_ctranslate2(folder / "ctranslate2")
+        formats.write_ctranslate2(folder / "ctranslate2")
     if "llama.cpp F32" in INSTALLED:
         for name in ("F32", "Q8_0"):
-            weights.write_gguf(folder / f"{name.lower()}.gguf", hparams, params, name)
+            formats.write_gguf(folder / f"{name.lower()}.gguf", hparams, params, name)
 
 
 def start(name, folder):
-    """A process that has loaded a rival, is warm, and waits for requests."""
+    """A process that has loaded a rival, warmed it up, and waits for requests."""
     command = [sys.executable, "-m", "benchmarks.rivals", name, str(folder)]
     errors = tempfile.TemporaryFile("w+")
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
@@ -161,7 +169,7 @@ def start(name, folder):
 
 
 def ask(worker, prompts, n):
-    """The answer of a rival: {"ids": [n_texts][n], "seconds": s}."""
+    """A rival's answer: {"ids": [n_texts][n], "seconds": s}."""
     time.sleep(PAUSE)
     print(json.dumps({"prompts": prompts, "n": n}), file=worker.stdin, flush=True)
     line = worker.stdout.readline()
@@ -172,7 +180,7 @@ def ask(worker, prompts, n):
 
 
 def whole_process(name, folder, ids):
-    """Seconds from the start of a process to its end, 40 tokens later, and its largest memory in MB."""
+    """Seconds from the start of a process to its end, 40 tokens later, and its peak memory in MB."""
     command = [sys.executable, "-m", "benchmarks.rivals", name, str(folder)]
     if name.startswith(OURS):  # ours is the real command, which also reads the vocabulary
         command = [sys.executable, "gpt2.py", PROMPT, "40", str(folder), *name.split()[1:]]
@@ -180,7 +188,7 @@ def whole_process(name, folder, ids):
 
 
 def run(command, text=""):
-    """Run a command to its end with text as its input: its seconds and its largest memory in MB."""
+    """Run a command to its end, with text as its input; return its seconds and its peak memory in MB."""
     command = [sys.executable, "-m", "benchmarks.process", *command]
     time.sleep(PAUSE)
     done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
@@ -191,12 +199,11 @@ def run(command, text=""):
 
 
 def measure_limits():
-    """Bytes a second that one row times a matrix of 1.3 GB reads, operations a second of a large product."""
+    """Bytes a second that one row times a matrix of 1.3 GB reads; operations a second of a large product."""
     long = np.ones((16384, 20000), dtype=np.float32)
     row, square = long[:1, :16384], np.ones((2048, 2048), dtype=np.float32)
-    return long.nbytes / median_seconds(lambda: row @ long), 2 * 2048**3 / median_seconds(
-        lambda: square @ square
-    )
+    bandwidth = long.nbytes / median_seconds(lambda: row @ long)
+    return bandwidth, 2 * 2048**3 / median_seconds(lambda: square @ square)
 
 
 def median_seconds(function, n=5):
@@ -209,7 +216,7 @@ def median_seconds(function, n=5):
 
 
 def table(seconds, peaks, same):
-    """A row for each rival: median (least to most), and how many times as fast plainGPT is, turn by turn."""
+    """A row for each rival: median (lowest to highest), and how many times as fast plainGPT is."""
     lines = [f"| | {' | '.join(seconds)} | peak, MB | same ids |", "|---" * (len(seconds) + 3) + "|"]
     for name in INSTALLED:
         cells = []
@@ -223,7 +230,7 @@ def table(seconds, peaks, same):
 
 
 def cell(theirs, ours, work, with_ratio):
-    """One measure of one rival; work, in tokens, makes seconds a rate."""
+    """The measurements of one rival in one task; work, in tokens, turns seconds into a rate."""
     if not theirs:
         return ""
     values = sorted(work / t if work else t for t in theirs)
@@ -235,13 +242,13 @@ def cell(theirs, ours, work, with_ratio):
 
 
 def ratio(theirs, ours):
-    """How many times as long they took, turn by turn."""
+    """How many times as long they took: the median over the turns."""
     return median(t / o for t, o in zip(theirs, ours))
 
 
-def explain(limits, seconds, params):
-    """How to read the table, what the machine allows, and how much of it plainGPT takes."""
-    arrays = checkpoint.flatten(params).items()
+def how_to_read(limits, seconds, params):
+    """What the table means, what the machine can do, and how much of that plainGPT reaches."""
+    arrays = weights.flatten(params).items()
     n_bytes = sum(array.nbytes for name, array in arrays if array.ndim == 2 and name != "wpe")
     bandwidth, operations = (median(values) for values in zip(*limits))
     forty, two_hundred = (
@@ -267,16 +274,17 @@ def explain(limits, seconds, params):
 
 
 def cost_of_lookup(folder, n_turns=11):
-    """What looking up takes where there is nothing to find: a text in which no id comes twice."""
+    """What lookup costs where there is nothing to find: in a text in which no id occurs twice."""
     _, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
     seconds = {gpt2.stream: [], speculative.stream: []}
     for seed in range(n_turns):
-        for stream in seconds if seed % 2 else reversed(seconds):
+        order = [gpt2.stream, speculative.stream]
+        if seed % 2:
+            order.reverse()
+        for stream in order:
             ids = np.random.default_rng(seed).permutation(hparams["n_vocab"] - 1).tolist()
-            following = iter(ids[500:])
-            new_ids = stream(
-                ids[:500], params, hparams["n_head"], 41, lambda logits, ids=following: next(ids)
-            )
+            prompt, rest = ids[:500], iter(ids[500:])
+            new_ids = stream(prompt, params, hparams["n_head"], 41, lambda logits, rest=rest: next(rest))
             next(new_ids)  # the prompt has been read
             began = time.perf_counter()
             list(new_ids)
@@ -297,10 +305,10 @@ def grow(folder, sizes):
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for size in sizes:
         path = folder / size
-        weights.write_openai(path, size)
+        formats.write_openai(path, size)
         n_bytes = (path / "model.ckpt.data-00000-of-00001").stat().st_size
         command = [sys.executable, "gpt2.py", PROMPT, "--model_size", str(path), "--n_tokens_to_generate"]
-        run([*command, "1"])  # now the file is in memory
+        run([*command, "1"])  # from now on the system has the file in memory
         first = median(run([*command, "1"])[0] for _ in range(3))
         walls, peaks = zip(*(run([*command, "40"]) for _ in range(3)))
         steps = ", ".join(f"{milliseconds:.1f}" for milliseconds in step_times(path, positions))
@@ -313,11 +321,11 @@ def grow(folder, sizes):
 
 
 def step_times(path, positions):
-    """Median milliseconds of one token with so many others in the cache."""
+    """Median milliseconds of one token, with the cache filled up to each position."""
     _, hparams, params = utils.load_encoder_hparams_and_params(str(path), "models")
     n_head = hparams["n_head"]
     kv_cache = gpt2.new_kv_cache(params, n_head, hparams["n_ctx"])
-    kv_cache[...] = 0.1  # zeros that were never written take no memory, and no time to read
+    kv_cache[...] = 0.1  # zeros never written take up no memory, and no time to read
 
     def step(position):
         hidden = gpt2.prefill([0], params, n_head, kv_cache, n_past=position)
@@ -328,9 +336,11 @@ def step_times(path, positions):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="how often each rival has its turn (5)")
-    parser.add_argument("--sizes", nargs="*", default=utils.RELEASED, choices=utils.RELEASED)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each rival (5)")
+    parser.add_argument(
+        "--sizes", nargs="*", default=utils.RELEASED, choices=utils.RELEASED, help="in the second table (all)"
+    )
     arguments = parser.parse_args()
     if not hasattr(os, "wait4"):
-        parser.error("it measures memory by what only Linux and macOS tell")
+        parser.error("this needs os.wait4, which only Linux and macOS have")
     main(arguments.rounds, arguments.sizes)

@@ -1,8 +1,8 @@
-"""Many texts at once: one reading of the weights, which is what a token costs, serves a token of every text.
+"""Many texts at once: a token costs one pass over the weights, and one pass serves a token of every text.
 
-All texts begin at position 0 and go forward side by side, so there is no padding and no further mask: where a
-text is still inside its prompt, it takes its own next id; where not, one from its logits. Text i gets the ids
-of its single run, but for ties within rounding.
+All texts begin at position 0 and advance side by side, so there is no padding and no extra mask: a text that
+is still inside its prompt takes the prompt's next id, any other an id picked from its logits. Text i gets the
+ids that it would get on its own, except for ties within rounding error.
 """
 
 from collections import deque
@@ -13,16 +13,17 @@ import gpt2
 
 
 def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_batch][n_seq] -> (i, id) ...
-    """Yield (i, new id) as they come, n_tokens_to_generate for prompt i. picks: one for each; None is greedy.
+    """Yield pairs (i, new id) as they come, n_tokens_to_generate for each prompt i.
 
-    What all prompts have in common at the beginning is read once: [prompt] * 8 is eight samples.
-    Raises as `gpt2.stream`, and ValueError where the numbers of prompts and picks differ.
+    picks: one for each prompt; None is greedy. The prefix that all prompts share is read once, so
+    [prompt] * 8 makes eight samples cheaply. Raises what `gpt2.stream` raises, and ValueError if there are
+    not as many picks as prompts.
     """
     for prompt in prompts:
         gpt2.check_inputs(prompt, n_tokens_to_generate, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
     picks = [np.argmax] * len(prompts) if picks is None else picks
     if len(picks) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts and {len(picks)} picks: give one for each prompt, or none")
+        raise ValueError(f"{len(picks)} picks for {len(prompts)} prompts: give one for each, or none")
     if len(prompts) == 0 or n_tokens_to_generate == 0:
         return
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: it ends last
@@ -30,7 +31,7 @@ def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_bat
     n_whole = [len(text) + int(n_tokens_to_generate) for text in texts]
     kv_cache = gpt2.new_kv_cache(params, n_head, max(n_whole), n_batch=len(texts))
 
-    n_past = 0  # the common beginning, but not the shortest's last id: its logits are needed
+    n_past = 0  # the shared prefix, without the shortest prompt's last id, whose logits are needed
     while n_past < len(texts[-1]) - 1 and len({text[n_past] for text in texts}) == 1:
         n_past += 1
     if n_past:
@@ -57,7 +58,7 @@ def generate(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_b
 
 
 def samples(inputs, params, n_head, n_tokens_to_generate, picks):  # [n_seq] -> a stream of ids for each pick
-    """Several continuations of one prompt, made together: the ids of the others wait while one is read."""
+    """Several continuations of one prompt, made together: while one is read, the ids of the others wait."""
     pairs = stream([inputs] * len(picks), params, n_head, n_tokens_to_generate, picks)
     waiting = [deque() for _ in picks]
 

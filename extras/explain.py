@@ -1,7 +1,7 @@
-"""Watch a token being chosen: the ten likeliest, what each filter leaves of them, and the one that is taken.
+"""Watch a token being chosen: the ten likeliest, what each filter leaves of them, and the one chosen.
 
-Every step is a table of at most 80 columns. Its first numbers are probabilities by the model; each filter
-adds a column, which is the probability after it and those before, and an arrow points to the choice.
+Every step is a table, at most 80 characters wide. Its first column holds the model's probabilities; each
+filter adds one, with the probabilities after it and the filters before it. An arrow points to the choice.
 """
 
 import numpy as np
@@ -10,13 +10,14 @@ import gpt2
 from extras.sampling import filters
 
 N_ROWS = 10
-SHORT = {"repetition_penalty": "penalty", "temperature": "temp."}  # of names that are too wide for a column
+SHORT = {"repetition_penalty": "penalty", "temperature": "temp."}  # names too long for a column
 
 
 def explained(pick, ids, settings, encoder, write):  # -> pick
-    """The same pick, which tells about each of its choices. settings: those of its `sampling.filters`.
+    """The same pick, but one that reports each choice.
 
-    ids: the prompt; write: a function for a table, such as sys.stderr.write.
+    ids: the prompt; settings: those of its `sampling.filters`; write: a function that takes each table, such
+    as sys.stderr.write.
     """
     ids, chain = [int(i) for i in ids], filters(**settings)
 
@@ -34,23 +35,23 @@ def explained(pick, ids, settings, encoder, write):  # -> pick
 
 
 def table(columns, chosen, encoder):  # {name: [n_vocab]}, id -> str
-    """A row for each of the likeliest tokens; the last is the chosen one, if it is not among them."""
+    """A row for each of the likeliest tokens; the chosen one takes the last row if it is not among them."""
     likeliest = np.argsort(-columns["model"], kind="stable")[:N_ROWS].tolist()
     if chosen not in likeliest:
         likeliest[-1] = chosen
     lines = [f"{'':22}" + "".join(f"{name:>9}" for name in columns)]
     for token_id in likeliest:
-        cells = "".join(percent(column[token_id]) for column in columns.values())
-        lines.append(f"{spell(token_id, encoder)}{cells}{' <-' if token_id == chosen else ''}")
+        cells = "".join(percent_cell(column[token_id]) for column in columns.values())
+        lines.append(f"{quoted(token_id, encoder)}{cells}{' <-' if token_id == chosen else ''}")
     return "\n" + "\n".join(lines) + "\n"
 
 
-def percent(p):  # -> 9 columns
-    """A probability; empty where nothing is left of it."""
+def percent_cell(p):  # -> 9 characters
+    """A probability; blank where a filter removed the token."""
     return f"{100 * p:8.2f}%" if p > 0 else " " * 9
 
 
-def spell(token_id, encoder):  # -> 22 columns
-    """A token as Python writes it, so that spaces and line ends show; characters that are no text escaped."""
+def quoted(token_id, encoder):  # -> 22 characters
+    """A token as Python writes it: spaces and line breaks are visible, non-ASCII characters escaped."""
     text = ascii(encoder.decode([token_id]))
     return f"{text if len(text) <= 21 else text[:18] + '...':22}"

@@ -1,10 +1,10 @@
-"""How well a model tells a text: surprise and rank of each token, loss, perplexity, bits per byte, choices.
+"""How well a model predicts a text: each token's surprise and rank; loss, perplexity, bits per byte, choices.
 
-The logits at a position are about the token that comes next; that shift is made here, in `score` and `loss`,
-and nowhere else. Surprise is -ln of the probability that a model gave to what came, in nats; e to the power
-of its mean is the perplexity: among how many equally likely tokens the model was left to guess.
+The logits at a position predict the next token: `score` and `loss` make that shift by one. Surprise is -ln of
+the probability that the model gave to the token that came, in nats; e to the power of its mean is the
+perplexity: among how many equally likely tokens the model had, in effect, to choose.
 
-    python -m extras.scoring FILE --show
+    python -m extras.scoring FILE --model_size tiny --show
 """
 
 import os
@@ -17,23 +17,24 @@ import numpy as np
 import gpt2
 from cli import run
 from encoder import END_OF_TEXT
-from utils import load_encoder_and_hparams, load_params
+from utils import open_model
 
 HELP = """\
-python -m extras.scoring FILE [--option value]    how well a model tells a text
+python -m extras.scoring FILE [--option value]    how well a model predicts a text
 
 FILE                 a text in UTF-8, - for standard input; lines <|endoftext|>
-                     part it into documents
---model_size 124M    as for gpt2.py, see python gpt2.py --help
---models_dir models  the folder in which downloaded models are kept
---stride 1024        how many tokens a window brings that none before it had;
-                     less is slower, and lets each see more of the text
---show               print the text as well, coloured by surprise, or each token
-                     with its number where there is no colour
+                     split it into documents
+--model_size 124M    the model, as for gpt2.py; tiny needs no download
+--models_dir models  the folder for downloaded models
+--stride 1024        how many new tokens each window scores;
+                     fewer is slower, but gives each token more context
+--show               print the text as well, coloured by surprise; without
+                     colour, each token is followed by its surprise in nats
 --debug              show where in the program an error arose
 
-Exit status: 0; 2 wrong use; 1 unusable file or download; 130 Ctrl-C
+Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 """
+
 # ---- numbers -----------------------------------------------------------------------------------------------
 
 
@@ -48,32 +49,34 @@ def cross_entropy(logits, targets):  # [n_seq, n_vocab], [n_seq] -> [n_seq]
     return -np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)[..., 0]
 
 
-def score(ids, params, n_head, stride=None):  # [n_seq] -> nats, ranks: two of [n_seq - 1]
-    """The surprise of each token but the first, and its rank: 1 if none was likelier.
+def score(ids, params, n_head, stride=None):  # [n_seq] -> surprises, ranks: two of [n_seq - 1]
+    """The surprise of each token except the first, and its rank: 1 if no token was likelier.
 
-    A text longer than n_ctx is read in windows, each of which brings `stride` new tokens, by default all that
-    it holds. Raises ValueError for a stride that is not from 1 to n_ctx.
+    A text longer than n_ctx is read in windows; each scores `stride` new tokens, by default a whole window.
+    Raises ValueError for a stride that is not from 1 to n_ctx.
     """
-    ids, n_ctx, found = np.asarray(ids), len(params["wpe"]), []
+    ids, n_ctx = np.asarray(ids), len(params["wpe"])
     stride = n_ctx if stride is None else stride
     if not 1 <= stride <= n_ctx:
-        raise ValueError(f"stride is {stride}, it must be from 1 to the {n_ctx} tokens that the model sees")
-    n_known = 1  # tokens that need no telling any more
+        raise ValueError(f"stride is {stride}: it must be from 1 to the {n_ctx} tokens that the model sees")
+    surprises, ranks = [np.zeros(0, np.float32)], [np.zeros(0, int)]
+    n_done = 1  # tokens that have been scored, or need not be: nothing predicts the first
     for start in range(0, len(ids) - 1, stride):
-        window = ids[start : start + n_ctx + 1]
-        hidden = gpt2.transformer(window[:-1], **params, n_head=n_head)[n_known - 1 - start :]
-        logits, targets = hidden @ params["wte"].T, ids[n_known : start + len(window)]
+        end = min(start + n_ctx + 1, len(ids))
+        hidden = gpt2.transformer(ids[start : end - 1], **params, n_head=n_head)
+        logits = hidden[n_done - 1 - start :] @ params["wte"].T
+        targets = ids[n_done:end]
         target_logits = np.take_along_axis(logits, targets[:, None], axis=-1)
-        found.append((cross_entropy(logits, targets), 1 + np.sum(logits > target_logits, axis=-1)))
-        n_known = start + len(window)
-        if n_known == len(ids):
+        surprises.append(cross_entropy(logits, targets))
+        ranks.append(1 + np.sum(logits > target_logits, axis=-1))
+        n_done = end
+        if end == len(ids):
             break
-    nats, ranks = zip(*found) if found else ([np.zeros(0, np.float32)], [np.zeros(0, int)])
-    return np.concatenate(nats), np.concatenate(ranks)
+    return np.concatenate(surprises), np.concatenate(ranks)
 
 
 def nats(ids, params, n_head, stride=None):  # [n_seq] -> [n_seq - 1]
-    """The surprise alone; see `score`."""
+    """The surprises alone; see `score`."""
     return score(ids, params, n_head, stride)[0]
 
 
@@ -83,62 +86,63 @@ def perplexity(ids, params, n_head, stride=None):  # [n_seq] -> number
 
 
 def loss(ids, params, n_head, mask=None, label_smoothing=0.0):  # [n_seq] -> nats a token, accuracy
-    """The mean surprise of the tokens but the first, and the share of which none was likelier.
+    """The mean surprise of the tokens except the first, and the share of them that were the likeliest.
 
-    mask: [n_seq], true for tokens that count. label_smoothing: the share of the goal that is spread over all
-    tokens alike (Szegedy et al. 2016, 7). Batches have further axes.
+    mask: [n_seq], true for tokens that count. label_smoothing: the share of the target probability that is
+    spread evenly over all tokens (Szegedy et al. 2016, 7). A batch adds leading axes.
     """
     ids = np.asarray(ids)
     targets = ids[..., 1:]
     counts = np.ones(targets.shape, bool) if mask is None else np.asarray(mask, dtype=bool)[..., 1:]
     if not counts.any():
-        raise ValueError("no token counts: the text has no second one, or the mask is false for all")
+        raise ValueError("no token counts: the text has only one, or the mask leaves none")
     logits = gpt2.gpt2(ids[..., :-1], **params, n_head=n_head)
-    surprise = cross_entropy(logits, targets)
+    surprises = cross_entropy(logits, targets)
     if label_smoothing:
-        of_all = -np.mean(log_softmax(logits), axis=-1)
-        surprise = (1 - label_smoothing) * surprise + label_smoothing * of_all
-    right = np.argmax(logits, axis=-1) == targets
-    return float(np.mean(surprise[counts])), float(np.mean(right[counts]))
+        of_all_tokens = -np.mean(log_softmax(logits), axis=-1)
+        surprises = (1 - label_smoothing) * surprises + label_smoothing * of_all_tokens
+    likeliest = np.argmax(logits, axis=-1) == targets
+    return float(np.mean(surprises[counts])), float(np.mean(likeliest[counts]))
 
 
 def choose(context, choices, params, n_head):  # ids, list of ids -> [n_choices]
-    """ln of the probability of each way to go on; a fairer comparison of unlike lengths divides by them."""
+    """The log-probability of each continuation; divide by their lengths to compare unequal ones fairly."""
     return np.array([-nats([*context, *ids], params, n_head)[-len(ids) :].sum() for ids in choices])
 
 
 # ---- documents ---------------------------------------------------------------------------------------------
 
 
-def documents(text):  # str -> list of str
-    """Cut a text at its lines <|endoftext|>."""
+def split_documents(text):  # str -> list of str
+    """Split a text at every line <|endoftext|>."""
     return [part for part in re.split(r"(?m)^<\|endoftext\|>(?:\n|\Z)", text) if part]
 
 
 def read_documents(path):  # -> list of str
-    """The documents in a file, or in standard input, "-", one at least. Raises ValueError if not UTF-8."""
+    """The documents in a file, or "-" for standard input. Raises ValueError if it is empty or not UTF-8."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
-        found = documents(content.decode("utf-8-sig").replace("\r\n", "\n"))  # less what Notepad begins with
+        text = content.decode("utf-8-sig")  # without the byte order mark that Notepad writes
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
-    if not found:
+    documents = split_documents(text.replace("\r\n", "\n"))
+    if not documents:
         raise ValueError(f"{path} is empty")
-    return found
+    return documents
 
 
 def document_ids(document, encoder):  # str -> ids
-    """The ids of a document, behind the <|endoftext|> that stands before each."""
+    """<|endoftext|>, which begins each document, and then the ids of its text."""
     return [encoder.encoder[END_OF_TEXT], *encoder.encode(document)]
 
 
-def bits_per_byte(documents, encoder, surprise):
-    """The bits that it takes to tell documents to someone who knows the model, for each of their bytes.
+def bits_per_byte(documents, encoder, surprises_of):  # -> number
+    """How many bits per byte it takes to send these documents to someone who has the model.
 
-    surprise: ids of a document -> nats of all but the first, such as `nats`. Unlike the loss of a token, this
-    can be compared between models of different vocabularies.
+    surprises_of: ids of a document -> the surprises of all but the first, such as `nats`. Unlike the loss per
+    token, this can be compared between models with different vocabularies.
     """
-    n_nats = sum(surprise(document_ids(document, encoder)).sum(dtype=float) for document in documents)
+    n_nats = sum(surprises_of(document_ids(document, encoder)).sum(dtype=float) for document in documents)
     return n_nats / np.log(2) / count_bytes(documents)
 
 
@@ -147,22 +151,22 @@ def count_bytes(documents):  # -> int
     return sum(len(document.encode()) for document in documents)
 
 
-# up to so many nats: a colour of 256, 0 for none
+# (up to this many nats, terminal colour 0 to 255); 0: none
 SHADES = ((1, 0), (3, 229), (5, 221), (7, 215), (np.inf, 203))
 
 
-def show_surprise(ids, surprise, encoder, in_colour):  # [n_seq], [n_seq] -> str
-    """The text, each token on a shade that tells its surprise, or with its nats behind it."""
-    shown = ""
-    for piece, nats in zip(encoder.decode_stream(ids), [*surprise, None]):  # the last piece ends the text
-        if nats is None:
-            return shown + piece
-        shade = next(colour for limit, colour in SHADES if nats <= limit)
+def show_surprise(ids, surprises, encoder, in_colour):  # [n_seq], [n_seq] -> str
+    """The text, each token on a shade that shows its surprise, or followed by its nats."""
+    shown = []
+    *pieces, rest = encoder.decode_stream(ids)  # a piece for each id and one for the end
+    for piece, surprise in zip(pieces, surprises):
+        shade = next(colour for limit, colour in SHADES if surprise <= limit)
         if not in_colour:
-            piece = f"{piece}[{nats:.1f}]"
+            piece = f"{piece}[{surprise:.1f}]"
         elif shade:
             piece = re.sub(r"(.+)", rf"\033[30;48;5;{shade}m\1\033[0m", piece)
-        shown += piece
+        shown.append(piece)
+    return "".join([*shown, rest])
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -176,26 +180,26 @@ def command(
     stride: int = None,
     show: bool = False,
 ):
-    """Print the numbers of a text, and the text if it is to be shown."""
+    """Print how well a model predicts a text, and the text itself with --show."""
     if not file:
         raise ValueError("give a file, or - for standard input (see --help)")
-    texts = read_documents(file)
-    encoder, hparams = load_encoder_and_hparams(model_size, models_dir)
+    documents = read_documents(file)
+    encoder, hparams, load_params = open_model(model_size, models_dir)
     if END_OF_TEXT not in encoder.encoder:
-        raise ValueError(f"{model_size} has no token {END_OF_TEXT}, with which a document begins")
-    params, n_head = load_params(model_size, models_dir), hparams["n_head"]
-    told = []
-    for text in texts:
-        ids = document_ids(text, encoder)
-        told.append(nats(ids, params, n_head, stride))
+        raise ValueError(f"{model_size} has no token {END_OF_TEXT}, which must begin each document")
+    params, n_head = load_params(), hparams["n_head"]
+    found = []
+    for document in documents:
+        ids = document_ids(document, encoder)
+        found.append(nats(ids, params, n_head, stride))
         if show:
             in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            print(show_surprise(ids[1:], told[-1], encoder, in_colour) + "\n")
-    surprise = np.concatenate(told).astype(float)
-    print(f"tokens         {len(surprise):,}")
-    print(f"nats a token   {surprise.mean():.3f}")
-    print(f"perplexity     {np.exp(surprise.mean()):.2f}")
-    print(f"bits per byte  {surprise.sum() / np.log(2) / count_bytes(texts):.3f}")
+            print(show_surprise(ids[1:], found[-1], encoder, in_colour) + "\n")
+    surprises = np.concatenate(found).astype(float)
+    print(f"tokens         {len(surprises):,}")
+    print(f"nats a token   {surprises.mean():.3f}")
+    print(f"perplexity     {np.exp(surprises.mean()):.2f}")
+    print(f"bits per byte  {surprises.sum() / np.log(2) / count_bytes(documents):.3f}")
 
 
 if __name__ == "__main__":

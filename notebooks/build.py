@@ -1,10 +1,10 @@
 """Execute the notebooks and save what they print and draw.
 
 python notebooks/build.py          all of them
-python notebooks/build.py 03 09    these
-python notebooks/build.py --fresh  all, and all pictures anew: when the code that draws them has changed
+python notebooks/build.py 03 09    only these
+python notebooks/build.py --fresh  all, with every picture drawn again: for when the drawing code has changed
 
-What agrees with what was saved before is kept as it was, so that a second run changes no file.
+Outputs that agree with the saved ones are kept as they are, so that a second run changes no file.
 """
 
 import os
@@ -21,12 +21,12 @@ NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def paths():  # -> list of Path
-    """All notebooks, in their order."""
+    """All notebooks, in order."""
     return sorted(HERE.glob("[0-9][0-9]-*.ipynb"))
 
 
-def execute(notebook, **environment):  # -> the notebook executed, in place
-    """Run all cells on the bundled model, or on that of PLAINGPT_MODEL in `environment`.
+def execute(notebook, **environment):  # -> the same notebook, executed
+    """Run all cells on the bundled model, or on the one that PLAINGPT_MODEL in `environment` names.
 
     Raises nbclient.exceptions.CellExecutionError at the first cell that fails.
     """
@@ -36,7 +36,7 @@ def execute(notebook, **environment):  # -> the notebook executed, in place
         timeout=600,
         record_timing=False,
         resources={"metadata": {"path": HERE}},
-        extra_arguments=["--log-level=ERROR"],  # its warnings would stand between the names that this prints
+        extra_arguments=["--log-level=ERROR"],  # the kernel's warnings would clutter the names printed here
     )
     client.execute(env=environment)
     for cell in notebook.cells:
@@ -46,7 +46,7 @@ def execute(notebook, **environment):  # -> the notebook executed, in place
 
 
 def joined(outputs):  # -> outputs
-    """What a cell printed in a row as one output: in how many parts it came is a matter of time."""
+    """Merge consecutive prints of a cell: how many parts they arrive in depends on timing."""
     found = []
     for output in outputs:
         if found and "text" in output and found[-1].get("name") == output.name:
@@ -60,14 +60,14 @@ def joined(outputs):  # -> outputs
 
 
 def agree(old, new):  # str, str -> bool
-    """Whether two texts say the same: equal words and whole numbers, others to 1.5 of their last digit."""
+    """Whether words and whole numbers are equal, and other numbers to 1.5 units of their last digit."""
     if NUMBER.sub("#", old) != NUMBER.sub("#", new):
         return False
     return all(near(*pair) for pair in zip(NUMBER.findall(old), NUMBER.findall(new)))
 
 
 def near(old, new):  # two numbers as they are printed -> bool
-    """Whether they are equal, or apart by at most 1.5 units of the last digit of the more exact."""
+    """Whether they are equal, or differ by at most 1.5 units in the last digit of the more precise one."""
     old, new = (number.replace(",", "") for number in (old, new))
     if old.isdecimal() and new.isdecimal():
         return old == new
@@ -77,12 +77,12 @@ def near(old, new):  # two numbers as they are printed -> bool
 
 
 def texts(cell):  # -> list of str
-    """What a cell printed, and the words of its pictures."""
+    """What a cell printed, and the alternative texts of its pictures."""
     return [output["text"] if "text" in output else output["data"]["text/plain"] for output in cell.outputs]
 
 
-def agreeing(old, new):  # two cells -> bool
-    """Whether a cell shows what it showed before; one that is timed always does."""
+def same_outputs(old, new):  # two cells -> bool
+    """Whether a cell shows what it showed before; a timed cell always does."""
     if len(old.outputs) != len(new.outputs):
         return False
     timed = "timing" in new.metadata.get("tags", [])
@@ -90,12 +90,12 @@ def agreeing(old, new):  # two cells -> bool
 
 
 def build(path, fresh=False):
-    """Execute one notebook, and save it with the old outputs of cells that agree with them, unless fresh."""
+    """Execute and save one notebook; outputs that agree with the saved ones stay as saved, unless fresh."""
     notebook = nbformat.read(path, as_version=4)
     before = {cell.id: cell.copy() for cell in notebook.cells}
     execute(notebook)
     for cell in notebook.cells:
-        if cell.cell_type == "code" and not fresh and agreeing(before[cell.id], cell):
+        if cell.cell_type == "code" and not fresh and same_outputs(before[cell.id], cell):
             cell.outputs = before[cell.id].outputs
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -11,11 +11,30 @@ from pathlib import Path
 
 import numpy as np
 
-import checkpoint
 import gpt2
+import weights
+from checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "models" / "tiny"
+TEXTS = [  # awkward ones, for tokenizers
+    "",
+    " ",
+    "Hello, world",
+    "hello world",
+    "It's we'll I'VE don't 'twas o'clock 's",
+    "  two  spaces ",
+    "\n\n\ttab\r\nnew line \n",
+    "1234 12a a12 3.14 ½ ²³ ٣٤",
+    "naïve café Übergröße ŒUVRE",
+    "日本語のテキスト 中文 한국어",
+    "привет мир, γειά σου κόσμε",
+    "🦊👩‍👩‍👧‍👦 🏳️‍🌈é",
+    "a\u00a0b\u2003c\u3000d\u0085e\u2028f\ufefff\x00\x1cg",
+    "!?...---===((()))[]{}<|>",
+    "before<|endoftext|>after",
+    "def f(x):\n    return x ** 2  # squares\n",
+]
 SMALL = {"n_vocab": 97, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
 
 
@@ -67,13 +86,25 @@ def passes(monkeypatch):
 def lively_params(hparams, seed, std=0.5):
     """A model in which every number is random and counts: its next id depends on all before it."""
     rng = np.random.default_rng(seed)
-    table = checkpoint.shapes(hparams)
-    return checkpoint.nest({name: rng.normal(0, std, s).astype(np.float32) for name, s in table.items()})
+    table = weights.shapes(hparams)
+    return weights.nest({name: rng.normal(0, std, s).astype(np.float32) for name, s in table.items()})
 
 
-def in_openai_layout(arrays):  # {"wte": array, ...} -> {"model/wte": array, ...}
-    """Names and shapes as OpenAI saved them: under model/, matrices as convolutions of width one."""
-    return {f"model/{name}": array[None] if name.endswith("/w") else array for name, array in arrays.items()}
+def as_transformers(arrays, hparams):
+    """A GPT2LMHeadModel with our weights, under its names: weight and bias for w, g and b."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"vocab_size": hparams["n_vocab"], "n_positions": hparams["n_ctx"]}
+    sizes |= {name: hparams[name] for name in ("n_embd", "n_head", "n_layer")}
+    model = GPT2LMHeadModel(GPT2Config(**sizes)).eval()
+    state = {}
+    for name, array in arrays.items():
+        theirs = name.replace("/", ".").removesuffix(".w").removesuffix(".g").removesuffix(".b")
+        theirs = "h." + theirs[1:] if theirs[0] == "h" else theirs
+        state[f"transformer.{theirs}.{'bias' if name.endswith('/b') else 'weight'}"] = torch.from_numpy(array)
+    model.load_state_dict(state | {"lm_head.weight": state["transformer.wte.weight"]}, strict=True)
+    return model
 
 
 def write_model(folder, variables, hparams, vocabulary=TINY):
@@ -121,50 +152,6 @@ def save_with_tensorflow(tf, prefix, variables):
             {feeds[name]: array for name, array in variables.items()},
         )
         v1.train.Saver(saved).save(session, str(prefix), write_meta_graph=False)
-
-
-def write_checkpoint(prefix, variables, header=b"\x08\x01", compression=b"\0"):
-    """Write {name: array} as TensorFlow does, all names in one block."""
-    numbers = {dtype: number for number, dtype in checkpoint.DTYPES.items()}
-    entries, n_bytes = {b"": header}, 0
-    with open(f"{prefix}.data-00000-of-00001", "wb") as data:
-        for name, array in sorted(variables.items()):
-            data.write(array.tobytes())
-            shape = b"".join(b"\x12" + sized(b"\x08" + varint(n)) for n in array.shape)
-            entries[name.encode()] = (
-                b"\x08"
-                + varint(numbers[str(array.dtype)])
-                + b"\x12"
-                + sized(shape)
-                + b"\x20"
-                + varint(n_bytes)
-                + b"\x28"
-                + varint(array.nbytes)
-            )
-            n_bytes += array.nbytes
-    table = block(entries, compression)
-    index_at = len(table)
-    table += block({max(entries): varint(0) + varint(index_at - 5)}, b"\0")
-    footer = b"\0\0" + varint(index_at) + varint(len(table) - index_at - 5)
-    Path(f"{prefix}.index").write_bytes(table + footer.ljust(40, b"\0") + checkpoint.MAGIC)
-
-
-def block(entries, compression):
-    """One block of the table, no key sharing its beginning with another."""
-    body = b"".join(
-        b"\0" + varint(len(key)) + varint(len(value)) + key + value for key, value in entries.items()
-    )
-    body += bytes(4) + (1).to_bytes(4, "little") + compression
-    crc = checkpoint.crc32c(body)
-    return body + (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-def varint(number):
-    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
-
-
-def sized(message):
-    return varint(len(message)) + message
 
 
 # ---- the world outside -------------------------------------------------------------------------------------

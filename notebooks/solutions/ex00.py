@@ -1,4 +1,4 @@
-"""Answers to the exercises of notebook 00."""
+"""Solutions to the exercises of notebook 00."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Answers to the exercises of notebook 03."""
+"""Solutions to the exercises of notebook 03."""
 
 import numpy as np
 

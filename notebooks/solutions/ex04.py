@@ -1,4 +1,4 @@
-"""Answers to the exercises of notebook 04."""
+"""Solutions to the exercises of notebook 04."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def attend(q, k, v):
 def attention(q, k, v):
     n_seq, d_head = q.shape
     scores = q @ k.T / d_head**0.5
-    later = np.arange(n_seq) > np.arange(n_seq)[:, None]  # the key's position, the query's
+    later = np.arange(n_seq) > np.arange(n_seq)[:, None]  # key's position > query's
     scores[later] = -np.inf
     return gpt2.softmax(scores) @ v
 
@@ -21,4 +21,4 @@ def attention(q, k, v):
 def look_back(n_seq):
     k = np.eye(n_seq)  # the key of token j is 1 at j, 0 elsewhere
     q = np.roll(k, -1, axis=1)  # the query of token i is 1 at i - 1
-    return 20 * n_seq**0.5 * q, k  # a score of 20, after the division by √d_head
+    return 20 * n_seq**0.5 * q, k  # a score of 20 once divided by √d_head

@@ -1,4 +1,4 @@
-"""Answers to the exercises of notebook 09."""
+"""Solutions to the exercises of notebook 09."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ def same(got, expected):
 
 def diagnose(letter):
     return {
-        "A": "mask off by one",  # every position of block 0's weights is wrong, and the rows sum to one
-        "B": "projection transposed",  # right up to the middle block, whose heads are right and attn is not
-        "C": "no scale",  # position 0 is right
-        "D": "mask after softmax",  # the last position is right, and the rows sum to less than one
-        "E": "heads merged by reshape",  # heads of block 0 right, attn wrong, and so in every block
+        "A": "mask off by one",  # block 0: weights wrong at every position, but rows sum to one
+        "B": "projection transposed",  # right up to the middle block; there heads are right, attn is not
+        "C": "no scale",  # block 0: weights right at position 0
+        "D": "mask after softmax",  # block 0: right at the last position, but rows sum to less than one
+        "E": "heads merged by reshape",  # block 0: heads right, attn wrong; the same in every block
     }[letter]

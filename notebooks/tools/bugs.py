@@ -1,6 +1,6 @@
-"""Eight bugs with which a GPT-2 still runs, and five models that have one each.
+"""Eight bugs that leave a GPT-2 running, and five models with one bug each.
 
-A bug changes weights, or one function of gpt2 while `planted` lasts, and nothing else.
+A bug changes weights, or one function of gpt2 while `planted` lasts; nothing else changes.
 """
 
 import contextlib
@@ -9,22 +9,22 @@ from unittest import mock
 import numpy as np
 
 import gpt2
-from extras.activations import exact_gelu
+from extras.huggingface.variants import exact_gelu
 from extras.inside import replace, with_activation
 
 
 def positions_from_one(params):
-    """The first token is told that it is the second, and so on."""
+    """The first token gets the position of the second, and so on."""
     return replace(params, "wpe", np.roll(params["wpe"], -1, axis=0))
 
 
 def erf_gelu(params):
-    """The exact GELU in place of OpenAI's formula for it, in every block."""
+    """The exact GELU instead of OpenAI's tanh formula, in every block."""
     return with_activation(params, exact_gelu)
 
 
 def transposed_projection(params):
-    """One square matrix, in the middle of the model, read as PyTorch keeps its own: [n_out, n_in]."""
+    """One square matrix in the middle of the model, transposed: PyTorch's Linear stores [n_out, n_in]."""
     middle = len(params["blocks"]) // 2
     return replace(params, f"h{middle}/attn/c_proj/w", params["blocks"][middle]["attn"]["c_proj"]["w"].T)
 
@@ -35,27 +35,27 @@ def weights_without_scale(q, k, mask):  # as gpt2.attention_weights
 
 
 def weights_masked_too_late(q, k, mask):  # as gpt2.attention_weights
-    """What comes later is taken away after the softmax, which has given it its share."""
+    """Later tokens are masked after the softmax, which has already given them their share."""
     return np.where(mask < 0, np.float32(0), gpt2.softmax(q @ np.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5))
 
 
 def mask_of_nothing(n_q, n_k):  # as gpt2.causal_mask
-    """Every token sees those that come later."""
+    """Every token sees the later ones too."""
     return np.zeros((n_q, n_k), dtype=np.float32)
 
 
 def mask_off_by_one(n_q, n_k):  # as gpt2.causal_mask
-    """No token sees itself. -1e10 in place of -∞ keeps the first, which sees nothing, from becoming NaN."""
+    """No token sees itself. -1e10, because with -∞ the first row, all masked, would become NaN."""
     return np.where(np.tri(n_q, n_k, n_k - n_q - 1), np.float32(0), np.float32(-1e10))
 
 
 def merge_by_reshape(x):  # as gpt2.merge_heads
-    """The shape is right; the numbers of a token are not side by side."""
+    """The shape is right, but the numbers of one token do not end up side by side."""
     *batch, n_head, n_seq, d_head = x.shape
     return x.reshape(*batch, n_seq, n_head * d_head)
 
 
-BUGS = {  # name: what changes the weights, or a function of gpt2 and what stands in its place
+BUGS = {  # name: a function params -> params, or the name of a function of gpt2 and its replacement
     "positions from one": positions_from_one,
     "erf GELU": erf_gelu,
     "projection transposed": transposed_projection,
@@ -65,7 +65,13 @@ BUGS = {  # name: what changes the weights, or a function of gpt2 and what stand
     "mask off by one": ("causal_mask", mask_off_by_one),
     "heads merged by reshape": ("merge_heads", merge_by_reshape),
 }
-ANONYMOUS = dict(zip("ABCDE", (list(BUGS)[i] for i in (6, 2, 3, 4, 7))))
+ANONYMOUS = {  # the answers to the second exercise of notebook 09
+    "A": "mask off by one",
+    "B": "projection transposed",
+    "C": "no scale",
+    "D": "mask after softmax",
+    "E": "heads merged by reshape",
+}
 
 
 @contextlib.contextmanager

@@ -4,46 +4,46 @@ from numbers import Integral, Real
 
 import numpy as np
 
-import checkpoint
 import gpt2
+import weights
 from tools.judging import NotYet, check, short, small_model
 
 
 @check
 def generate(f, ids, params, n_head):
-    """f(ids, params, n_head, n_tokens): greedy, as gpt2.generate. ids, params, n_head: the model's own."""
+    """f(ids, params, n_head, n_tokens): greedy, as gpt2.generate. ids, params, n_head: the notebook's."""
     for n_tokens in (1, 5, 0):
         for prompt in ([3], [1, 4, 1, 5]):
             generate_once(f, prompt, *small_model(), n_tokens)
-    why = "It is right for a small model, not for this one: does it use the params and n_head that are given?"
+    why = "It is right for a small model but not for this one: does it use the params and n_head it is given?"
     generate_once(f, list(ids), params, n_head, 5, why)
 
 
 def generate_once(f, ids, params, n_head, n_tokens, why=None):
-    """Judge one prompt and one number of tokens. why: the cause of other ids, if it can be only one."""
+    """Check one prompt and one number of tokens. why: the cause of wrong ids, where only one is possible."""
     expected, given = [*gpt2.stream(ids, params, n_head, n_tokens)], list(ids)
     got = f(given, params, n_head, n_tokens)
     if given != ids:
-        raise NotYet(f"Your loop changes the list that it was given, {ids}, to {given}: append to a copy.")
+        raise NotYet(f"Your loop changes the list that it is given, {ids}, to {given}: append to a copy.")
     if got is None:
-        raise NotYet("It returned None: is there a return?")
+        raise NotYet("It returned None: is a return missing?")
     got = got.tolist() if isinstance(got, np.ndarray) else got
     case = f"\n  ids       {ids}\n  n_tokens  {n_tokens}\n  expected  {expected}\n  got       {short(got)}"
     if not isinstance(got, (list, tuple)) or not all(isinstance(i, Integral) for i in got):
         raise NotYet(f"It should return a list of whole numbers, one for each new token.{case}")
     got = [int(i) for i in got]
     if got[: len(ids)] == ids and len(got) == len(ids) + n_tokens:
-        raise NotYet(f"The prompt is in it: return the new ids only.{case}")
+        raise NotYet(f"The prompt is in the result: return only the new ids.{case}")
     if len(got) != n_tokens:
-        raise NotYet(f"The number of new ids should be {n_tokens}, it is {len(got)}.{case}")
+        raise NotYet(f"The number of new ids should be {n_tokens}, but it is {len(got)}.{case}")
     if n_tokens > 1 and got == expected[:1] * n_tokens != expected:
-        raise NotYet(f"It is always the same id: the new one must join the ids before the next round.{case}")
+        raise NotYet(f"It repeats its first id: each new id must join the ids before the next round.{case}")
     if got != expected:
         raise NotYet(f"{why or why_another(got, expected, ids, params, n_head)}{case}")
 
 
 def why_another(got, expected, ids, params, n_head):  # three of [n], params, n_head -> str
-    """Why the first id that is not the expected one may have been chosen."""
+    """Why the first wrong id may have been chosen."""
 
     def logits(ids):
         return gpt2.gpt2(ids, **params, n_head=n_head)
@@ -52,26 +52,26 @@ def why_another(got, expected, ids, params, n_head):  # three of [n], params, n_
     new = expected[:n_right]
     rows = logits([*ids, *new])
     causes = {
-        np.argmax(rows): "argmax counted through all rows: take it of the last one, logits[-1].",
+        np.argmax(rows): "argmax ran over all rows at once: apply it to the last one, logits[-1].",
         np.argmax(rows[0]): "That is what follows the first token: take the last row, logits[-1].",
         np.argmin(rows[-1]): "That is the least likely token.",
     }
     for fed in ([*ids, *new][-1:], [*ids, *new[-1:]], [*new[::-1], *ids]):
         causes[np.argmax(logits(fed)[-1])] = "Feed the model all ids: the prompt, then each new one in order."
-    return causes.get(got[n_right], "The likeliest id, by the last row of the logits, is another.")
+    return causes.get(got[n_right], "The likeliest id in the last row of the logits is a different one.")
 
 
 @check
 def count_parameters(f):
-    """f(n_vocab, n_ctx, n_embd, n_layer), as checkpoint.count."""
-    small = {"n_vocab": 11, "n_ctx": 5, "n_embd": 5, "n_layer": 3}  # no two parts are of one size by chance
-    for sizes in (small, *checkpoint.PRESETS.values()):
+    """f(n_vocab, n_ctx, n_embd, n_layer), as weights.count."""
+    small = {"n_vocab": 11, "n_ctx": 5, "n_embd": 5, "n_layer": 3}  # no two parts are of the same size
+    for sizes in (small, *weights.PRESETS.values()):
         sizes = {name: sizes[name] for name in small}
-        expected, got = checkpoint.count(sizes | {"n_head": 1}), f(*sizes.values())
+        expected, got = weights.count(sizes | {"n_head": 1}), f(*sizes.values())
         if got is None:
-            raise NotYet("It returned None: is there a return?")
+            raise NotYet("It returned None: is a return missing?")
         if not isinstance(got, Real):
-            raise NotYet(f"It should return a number, it returned {short(got)}.")
+            raise NotYet(f"It should return a number, but it returned {short(got)}.")
         if got != expected:
             why = what_is_missing(got, expected, **sizes)
             case = "".join(f"\n  {name:9} {value:,}" for name, value in sizes.items())
@@ -82,18 +82,18 @@ def what_is_missing(got, expected, n_vocab, n_ctx, n_embd, n_layer):  # -> str
     """The part of the model that was left out or counted twice, if that explains the difference."""
     parts = {
         "wpe": n_ctx * n_embd,
-        "the output matrix, which is wte once more": n_vocab * n_embd,
+        "the output matrix, which is wte again": n_vocab * n_embd,
         "wte and wpe": (n_vocab + n_ctx) * n_embd,
-        "one number for each token of the vocabulary: GPT-2's output has no bias": n_vocab,
+        "an output bias, one number for each token: GPT-2 has none": n_vocab,
         "ln_f": 2 * n_embd,
         "one of the two norms of each block": 2 * n_embd * n_layer,
         "ln_1 and ln_2, or the biases of attention": 4 * n_embd * n_layer,
         "all norms": (4 * n_layer + 2) * n_embd,
-        "one of g and b of each norm": (2 * n_layer + 1) * n_embd,
+        "either g or b of every norm": (2 * n_layer + 1) * n_embd,
         "the biases of the four matrices": 9 * n_embd * n_layer,
         "the biases of the MLP": 5 * n_embd * n_layer,
         "all biases and norms": (13 * n_layer + 2) * n_embd,
-        "all that is called b": (11 * n_layer + 1) * n_embd,
+        "everything called b": (11 * n_layer + 1) * n_embd,
         "all blocks but one": (12 * n_embd**2 + 13 * n_embd) * (n_layer - 1),
         "all blocks": (12 * n_embd**2 + 13 * n_embd) * n_layer,
         "two thirds of c_attn, which makes q, k and v": 2 * (n_embd**2 + n_embd) * n_layer,
@@ -103,11 +103,11 @@ def what_is_missing(got, expected, n_vocab, n_ctx, n_embd, n_layer):  # -> str
         "attention, or c_fc": (4 * n_embd**2 + 4 * n_embd) * n_layer,
         "mlp/c_proj": (4 * n_embd**2 + n_embd) * n_layer,
         "the MLP": (8 * n_embd**2 + 5 * n_embd) * n_layer,
-        "what an MLP of width 4 n_embd has more than one of n_embd": (6 * n_embd**2 + 3 * n_embd) * n_layer,
+        "three quarters of the MLP's width, 4 n_embd": (6 * n_embd**2 + 3 * n_embd) * n_layer,
     }
     for part, n in parts.items():
         if got == expected - n:
-            return f"It lacks {n:,}, as many as {part}."
+            return f"Your count is {n:,} too low: the size of {part}."
         if got == expected + n:
-            return f"It has {n:,} too many, as many as {part}."
-    return f"It is off by {got - expected:+,}, which no one part explains."
+            return f"Your count is {n:,} too high: the size of {part}."
+    return f"Your count is off by {got - expected:+,}, which no single part explains."

@@ -20,7 +20,7 @@ def slow_softmax(row):  # [n] -> [n]
 
 
 def slow_surprise(row, target):  # [n], id -> number
-    """ln of the sum of exp(x - the target's x): -ln of its probability, with nothing that can become ln 0."""
+    """ln of the sum of exp(x - the target's x): -ln of its probability, and never ln 0."""
     return np.log(sum(np.exp(float(x) - float(row[target])) for x in row))
 
 
@@ -33,7 +33,12 @@ def slow_layer_norm(row, weights):  # [n_embd] -> [n_embd]
     return [g_i * (x - mean) / (variance + eps) ** 0.5 + b_i for x, g_i, b_i in zip(row, g, b)]
 
 
-LAST = "It is right for a matrix, not for three axes: the last axis is axis=-1, axis=1 only in a matrix."
+OTHER_ROWS = (
+    "Each row was shifted or divided by other rows' maxima or sums, one for each column: keepdims=True."
+)
+LAST = (
+    "It is right for a matrix but not for three axes: the last axis is axis=-1, and axis=1 only in a matrix."
+)
 
 # ---- the checks --------------------------------------------------------------------------------------------
 
@@ -47,40 +52,39 @@ def softmax(f):
     compare(f, cases)
 
 
-def wrong_softmaxes(x):  # -> {why: what comes of it}
+def wrong_softmaxes(x):  # -> {why: what a wrong function returns}
     exps, by_all, by_column = np.exp(x), np.exp(x - x.max()), np.exp(x - x.max(0))
     by_row = np.exp(x - x.max(-1, keepdims=True))
     traps = {
-        "exp(x) overflows: subtract something first that changes nothing in the result.": (
+        "exp(x) overflows: first subtract something that does not change the result.": (
             exps / exps.sum(-1, keepdims=True)
         ),
-        "The sum goes over all rows; each row is a distribution of its own: axis=-1.": (
+        "The sum goes over all rows, but each row is a distribution of its own: axis=-1.": (
             [e / e.sum() for e in (exps, by_all, by_row, by_column)]
         ),
-        "The sum goes down the columns; it is the rows that should sum to one: axis=-1.": (
+        "The sum goes down the columns, but it is the rows that should sum to one: axis=-1.": (
             [e / e.sum(0) for e in (exps, by_all, by_row)]
         ),
-        "The maximum is that of all rows, and a row far below it underflows: take each row's own.": (
+        "The maximum is taken over all rows, and a row far below it underflows: take each row's own.": (
             by_all / by_all.sum(-1, keepdims=True)
         ),
-        "The maximum is that of each column; what is subtracted must be one number for a row: axis=-1.": (
+        "The maximum is taken down the columns, but each row needs one number to subtract: axis=-1.": (
             by_column / by_column.sum(-1, keepdims=True)
         ),
-        "They do not sum to one: divide by the sum.": [exps, by_row],
+        "The shares do not sum to one: divide by the sum.": [exps, by_row],
         "Each number is divided by itself: the sum goes along a row, axis=-1.": np.ones_like(x),
-        "They sum to one, but exp is missing.": x / x.sum(-1, keepdims=True),
+        "The shares sum to one, but exp is missing.": x / x.sum(-1, keepdims=True),
         "The base is e: exp(x).": [each_row(slow_softmax, x * np.log(base)) for base in (2, 10)],
-        "The largest takes all; softmax gives each its share.": (by_row == 1).astype(float),
-        "The largest number gets the least: it is exp(x), not exp(-x).": each_row(slow_softmax, -x),
-        "That is its logarithm.": np.log(each_row(slow_softmax, x)),
+        "The largest takes everything, but softmax gives each its share.": (by_row == 1).astype(float),
+        "The largest number gets the smallest share: it is exp(x), not exp(-x).": each_row(slow_softmax, -x),
+        "That is the logarithm of softmax.": np.log(each_row(slow_softmax, x)),
     }
-    if x.shape == (2, 2):  # where it broadcasts
+    if x.shape == (2, 2):  # only here does it broadcast
         by_other = np.exp(x - x.max(-1))
-        why = "Each row is treated by the maxima or sums of all rows, one for each column: keepdims=True."
-        traps[why] = [e / e.sum(-1) for e in (exps, by_all, by_row, by_other)]
-        traps[why].append(by_other / by_other.sum(-1, keepdims=True))
+        traps[OTHER_ROWS] = [e / e.sum(-1) for e in (exps, by_all, by_row, by_other)]
+        traps[OTHER_ROWS].append(by_other / by_other.sum(-1, keepdims=True))
     if np.abs(x).max() > 100:
-        why = "It is right for small numbers only: subtract each row's maximum before exp, and clip nothing."
+        why = "It is right for small numbers only: subtract each row's maximum before exp, and do not clip."
         traps[why] = None
     if x.ndim > 2:
         traps[LAST] = None
@@ -106,23 +110,23 @@ def cross_entropy(f):
     compare(f, cases)
 
 
-def wrong_surprises(logits, targets, expected):  # -> {why: what comes of it}
+def wrong_surprises(logits, targets, expected):  # -> {why: what a wrong function returns}
     rows, exps, p = np.arange(len(targets)), np.exp(logits), each_row(slow_softmax, logits)
     picked, log_sum, by_all = logits[rows, targets], np.log(exps.sum(-1)), np.exp(logits - logits.max())
     by_row = np.exp(logits - logits.max(-1, keepdims=True))
     traps = {
-        "A small probability became 0, and ln 0 is -∞: begin with the logits, not with their softmax.": (
+        "A small probability became 0, and ln 0 is -∞: start from the logits, not from their softmax.": (
             [-np.log(p[rows, targets]), -np.log((exps / exps.sum(-1, keepdims=True))[rows, targets])]
         ),
         "exp(logits) overflows: subtract the maximum of each row first.": log_sum - picked,
-        "The maximum is that of all rows, and a row far below it underflows: take each row's own.": (
+        "The maximum is taken over all rows, and a row far below it underflows: take each row's own.": (
             [
                 np.log(by_all.sum(-1)) + logits.max() - picked,
                 -np.log(by_all / by_all.sum(-1, keepdims=True))[rows, targets],
             ]
         ),
-        "The sign: ln of a probability is negative, surprise is positive.": -expected,
-        "That is by log2 or log10: this course counts in nats (np.log).": (
+        "The sign is wrong: ln of a probability is negative, a surprise is positive.": -expected,
+        "That uses log2 or log10: this course counts in nats (np.log).": (
             [expected / np.log(2), expected / np.log(10)]
         ),
         "That is the mean: return the surprise at each position.": expected.mean(),
@@ -130,44 +134,43 @@ def wrong_surprises(logits, targets, expected):  # -> {why: what comes of it}
         "logits[:, targets] takes every target from every row: take one number from each row.": (
             [-np.log(p[:, targets]), log_sum - logits[:, targets]]
         ),
-        "[n_seq, 1] and [n_seq] broadcast to a square: here the sum goes without keepdims.": (
+        "[n_seq, 1] and [n_seq] broadcast to a square: take this sum without keepdims.": (
             log_sum[:, None] - picked
         ),
-        "That is the surprise of every token: take the target's only.": -np.log(p),
-        "The sum goes over all rows; each row is a distribution of its own: axis=-1.": (
+        "That is the surprise of every token: take only the target's.": -np.log(p),
+        "The sum goes over all rows, but each row is a distribution of its own: axis=-1.": (
             np.log(exps.sum()) - picked
         ),
-        "The sum goes down the columns; each row is a distribution of its own: axis=-1.": (
+        "The sum goes down the columns, but each row is a distribution of its own: axis=-1.": (
             np.log(exps.sum(0))[targets] - picked
         ),
         "That is the probability itself: its -ln is the surprise.": [p[rows, targets], -p[rows, targets]],
-        "The ln of the sum is to be taken, not the sum.": (
+        "Take the ln of the sum, not the sum itself.": (
             [exps.sum(-1) - picked, by_row.sum(-1) - picked + logits.max(-1)]
         ),
-        "That is the logit with a minus: it tells nothing until it is compared with the others.": -picked,
-        "That is how far the target is below the likeliest: the ln of the sum is missing.": (
+        "That is minus the logit: it means nothing until it is compared with the others.": -picked,
+        "That is how far the target is below the likeliest token: the ln of the sum is missing.": (
             logits.max(-1) - picked
         ),
         "That is the surprise of the likeliest token, not of the target.": -np.log(p.max(-1)),
     }
     if logits.shape == (2, 2):  # where targets can be rows
-        why = "Rows and columns are exchanged: the first index is the position, the second the target."
+        why = "Rows and columns are swapped: the first index is the position, the second the target."
         traps[why] = [-np.log(p[targets]), -np.log(p[targets, rows]), log_sum - logits[targets, rows]]
         by_other = np.exp(logits - logits.max(-1))
         shares = [e / e.sum(-1) for e in (exps, by_row, by_other)] + [
             by_other / by_other.sum(-1, keepdims=True)
         ]
-        why = "Each row is treated by the maxima or sums of all rows, one for each column: keepdims=True."
-        traps[why] = [-np.log(share[rows, targets]) for share in shares]
+        traps[OTHER_ROWS] = [-np.log(share[rows, targets]) for share in shares]
     if logits.max() > 100:
-        why = "It is right for small numbers only: a probability is not to be clipped, nor 1e-9 added to it."
+        why = "It is right for small numbers only: do not clip a probability, or add 1e-9 to it."
         traps[why] = None
     return traps
 
 
 @check
 def layer_norm(f, x, g, b):
-    """f(x, g, b, eps): over the last axis. x, g, b: the model's own."""
+    """f(x, g, b, eps): over the last axis. x, g, b: the notebook's."""
     ones, zeros = float32([1, 1, 1]), float32([0, 0, 0])
     random = np.random.default_rng(2).normal(0, 2, (2, 3, 4)).astype(np.float32)
     square = float32([[1, 2, 6], [10, 30, 5], [5, 0, 1]])
@@ -186,7 +189,7 @@ def layer_norm(f, x, g, b):
     compare(f, cases, tolerance=2e-5)
 
 
-def wrong_layer_norms(x, g, b, eps):  # -> {why: what comes of it}
+def wrong_layer_norms(x, g, b, eps):  # -> {why: what a wrong function returns}
     mean, variance, n = x.mean(-1, keepdims=True), x.var(-1, keepdims=True), x.shape[-1]
     squares, centred, std = (x**2).mean(-1, keepdims=True), x - mean, np.sqrt(variance + eps)
 
@@ -194,39 +197,39 @@ def wrong_layer_norms(x, g, b, eps):  # -> {why: what comes of it}
         return g * centred / np.sqrt(variance + eps) + b
 
     traps = {
-        "The variance is divided by n - 1 (ddof=1, as statisticians do): here it is divided by n.": (
+        "The variance is divided by n - 1 (ddof=1, as in statistics): here, divide by n.": (
             normed(variance=variance * n / (n - 1))
         ),
         "The variance is a mean: divide the sum of squares by n.": normed(variance=variance * n),
         "The variance is the mean of (x - mean)², not of x².": normed(variance=squares),
-        "eps is added to the root: it belongs inside, √(variance + eps).": (
+        "eps is added outside the root: it belongs inside, √(variance + eps).": (
             g * centred / (np.sqrt(variance) + eps) + b
         ),
         "eps is missing, or far too small: √(variance + eps).": normed(eps=0),
         "eps is an argument, and not always 1e-5.": normed(eps=1e-5),
         "The root is missing: that divides by the variance.": g * centred / (variance + eps) + b,
-        "Only the mean is taken away: divide by √(variance + eps).": g * centred + b,
+        "Only the mean is subtracted: divide by √(variance + eps) too.": g * centred + b,
         "The mean is still in it.": [normed(x), normed(x, squares)],
-        "The sign: x - mean, not mean - x.": normed(-centred),
+        "The sign is wrong: x - mean, not mean - x.": normed(-centred),
         "g and b are not used.": centred / std,
         "g is not used.": centred / std + b,
         "b is not used.": g * centred / std,
-        "g and b are exchanged.": b * centred / std + g,
+        "g and b are swapped.": b * centred / std + g,
         "b belongs outside, added last.": g * (centred / std + b),
-        "Mean and variance are those of the columns; each token is normed alone: axis=-1.": (
+        "Mean and variance are those of the columns, but each token is normalized on its own: axis=-1.": (
             normed(x - x.mean(0), x.var(0))
         ),
-        "Mean and variance are those of the whole array; each token is normed alone: axis=-1.": (
+        "Mean and variance are those of the whole array, but each token is normalized on its own: axis=-1.": (
             normed(x - x.mean(), x.var())
         ),
     }
-    if x.shape == (3, 3):  # where it broadcasts
+    if x.shape == (3, 3):  # only here does it broadcast
         other = x - x.mean(-1)
         variances = (x.var(-1), variance, (other**2).mean(-1), (other**2).mean(-1, keepdims=True))
-        why = "Each row is normed by the means or variances of all rows, one for each column: keepdims=True."
+        why = "Each row is normalized by other rows' means or variances, one for each column: keepdims=True."
         traps[why] = [normed(offset, square) for offset in (centred, other) for square in variances]
     if x.ndim > 2:
         traps[LAST] = None
     if n == 3 and np.abs(x).max() < 1:
-        traps["The numbers are small here, so that eps counts: √(variance + eps)."] = None
+        traps["The numbers are small here, so eps matters: √(variance + eps)."] = None
     return traps

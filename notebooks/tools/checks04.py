@@ -32,21 +32,23 @@ def attend(f):
         traps = {
             "The scores are not divided by √d_head.": slow_softmax(scores) @ v,
             "The scores are divided by d_head, not by its root.": slow_softmax(scores / d_head) @ v,
-            "The scores are divided by the root of the number of keys: it is √d_head.": (
+            "The scores are divided by the root of the number of keys: it should be √d_head.": (
                 slow_softmax(scores / n_k**0.5) @ v
             ),
-            "The scores are multiplied by √d_head: divide.": slow_softmax(scores * d_head**0.5) @ v,
-            "√d_head divides the scores, before softmax.": slow_softmax(scores) / d_head**0.5 @ v,
-            "These are the scores: softmax makes weights of them, and they weigh the values.": (
+            "The scores are multiplied by √d_head: divide instead.": slow_softmax(scores * d_head**0.5) @ v,
+            "The weights are divided by √d_head: divide the scores by it, before softmax.": (
+                slow_softmax(scores) / d_head**0.5 @ v
+            ),
+            "These are the scores: softmax turns them into weights, with which the values are averaged.": (
                 [scores, scores / d_head**0.5]
             ),
-            "These are the weights: they are to weigh the values.": weights,
-            "The weighted values are to be summed: weights @ v.": weights[:, None] * v,
-            "That is the value of the best key alone: all count, each by its weight.": v[scores.argmax()],
-            "That is the mean of the values: they count by their weights.": v.mean(0),
-            "softmax is missing: the bare scores weigh the values.": [scores / d_head**0.5 @ v, scores @ v],
-            "The weights are to weigh the values v, not the keys k.": weights @ k,
-            "k and v are exchanged.": slow_softmax(v @ q / d_head**0.5) @ k,
+            "These are the weights: use them to average the values.": weights,
+            "The weighted values are not yet summed: weights @ v.": weights[:, None] * v,
+            "That is the value of the best key alone: every value counts, by its weight.": v[scores.argmax()],
+            "That is the plain mean of the values: each should count by its weight.": v.mean(0),
+            "softmax is missing: the raw scores weight the values.": [scores / d_head**0.5 @ v, scores @ v],
+            "The weights should average the values v, not the keys k.": weights @ k,
+            "k and v are swapped.": slow_softmax(v @ q / d_head**0.5) @ k,
             "The weights do not sum to one: divide them by their sum.": (
                 [np.exp(s) @ v for s in (scores, scores / d_head**0.5, (scores - scores.max()) / d_head**0.5)]
             ),
@@ -57,13 +59,13 @@ def attend(f):
 
 @check
 def attention(f, q, k, v):
-    """f(q, k, v): all queries at once, causal. q, k, v: a head of the model's own."""
-    # three tokens first: of two, one that sees the next sees all
+    """f(q, k, v): all queries at once, causal. q, k, v: those of a head in the notebook."""
+    # three tokens first: with two, to see the next token is to see all
     heads = (random_head(3, 2), random_head(1, 2), random_head(5, 4), (q, k, v))
     compare(f, [(dict(zip("qkv", head)), slow_attention(*head), wrong_attentions(*head)) for head in heads])
 
 
-def wrong_attentions(q, k, v):  # -> {why: what comes of it}
+def wrong_attentions(q, k, v):  # -> {why: what a wrong function returns}
     n_seq, d_head = q.shape
     raw, sees = q @ k.T, np.tri(n_seq, dtype=bool)
     scores = raw / d_head**0.5
@@ -76,10 +78,12 @@ def wrong_attentions(q, k, v):  # -> {why: what comes of it}
     without_self = gpt2.softmax(masked(scores, by_one))
     return {
         "There is no mask: a token sees what comes later.": all_weights @ v,
-        "The mask comes after softmax: the later tokens have had their share, and rows do not sum to one. "
-        "Give the scores -∞ before.": [masked(all_weights, instead=n) @ v for n in (0, -np.inf, -1e10)],
-        "Masked scores are 0, and exp(0) is 1: give them -∞.": gpt2.softmax(masked(scores, instead=0)) @ v,
-        "Masked scores are too large, exp(-10) still counts: give them -∞.": (
+        "The mask comes after softmax: the later tokens have already had their share, so rows do not sum "
+        "to one. Set their scores to -∞ before.": [
+            masked(all_weights, instead=n) @ v for n in (0, -np.inf, -1e10)
+        ],
+        "Masked scores are 0, and exp(0) is 1: set them to -∞.": gpt2.softmax(masked(scores, instead=0)) @ v,
+        "Masked scores are too large, and exp(-10) still counts: set them to -∞.": (
             [gpt2.softmax(masked(scores, instead=n)) @ v for n in (-1, -10)]
         ),
         "No token sees itself: row i may see the keys 0 to i.": [
@@ -90,26 +94,28 @@ def wrong_attentions(q, k, v):  # -> {why: what comes of it}
         "A token sees the next one too: row i may see the keys 0 to i.": (
             gpt2.softmax(masked(scores, too_many)) @ v
         ),
-        "The mask is upside down: a token sees the later ones, not the earlier.": [
+        "The mask is upside down: a token sees the later tokens, not the earlier ones.": [
             gpt2.softmax(masked(scores, visible, instead)) @ v
             for visible in (sees.T, ~sees)
             for instead in (-np.inf, -1e10)
         ],
         "The scores are not divided by √d_head.": gpt2.softmax(masked(raw)) @ v,
         "The scores are divided by d_head, not by its root.": gpt2.softmax(masked(raw / d_head)) @ v,
-        "The scores are divided by the root of the number of tokens: it is √d_head.": (
+        "The scores are divided by the root of the number of tokens: it should be √d_head.": (
             gpt2.softmax(masked(raw / n_seq**0.5)) @ v
         ),
-        "softmax goes down the columns: each row is one query's.": gpt2.softmax(masked(scores).T).T @ v,
-        "softmax goes over all rows at once: each row is one query's.": exps / exps.sum() @ v,
-        "Each row is divided by the sums of all rows, one for each column: keepdims=True.": (
+        "softmax goes down the columns, but each row is one query's.": gpt2.softmax(masked(scores).T).T @ v,
+        "softmax goes over all rows at once, but each row is one query's.": exps / exps.sum() @ v,
+        "Each row is divided by other rows' sums, one for each column: keepdims=True.": (
             exps / exps.sum(-1) @ v
         ),
-        "The scores are transposed: a row is one query's, q @ k.T.": gpt2.softmax(masked(scores.T)) @ v,
-        "These are the weights: they are to weigh the values.": weights,
-        "softmax is missing: the bare scores weigh the values.": masked(scores, instead=0) @ v,
-        "The weights are to weigh the values v, not the keys k.": weights @ k,
-        "k and v are exchanged.": gpt2.softmax(masked(q @ v.T / d_head**0.5)) @ k,
+        "The scores are transposed: a row should be one query's, q @ k.T.": (
+            gpt2.softmax(masked(scores.T)) @ v
+        ),
+        "These are the weights: use them to average the values.": weights,
+        "softmax is missing: the raw scores weight the values.": masked(scores, instead=0) @ v,
+        "The weights should average the values v, not the keys k.": weights @ k,
+        "k and v are swapped.": gpt2.softmax(masked(q @ v.T / d_head**0.5)) @ k,
         "The weights do not sum to one: divide each row by its sum.": (
             [exps @ v, np.exp(masked(scores) - scores.max(-1, keepdims=True)) @ v]
         ),
@@ -119,19 +125,19 @@ def wrong_attentions(q, k, v):  # -> {why: what comes of it}
 @check
 def look_back(f):
     """f(n_seq) -> q, k: each token but the first puts 99 % of its attention on the one before it."""
-    for n_seq in (3, 2, 5, 20):  # three first: of two, none can look for the one after it
+    for n_seq in (3, 2, 5, 20):  # three first: with two, no checked token has one after it
         answer = f(n_seq)
         try:
             q, k = answer
         except (TypeError, ValueError):
-            raise NotYet(f"It should return two arrays, q and k, it returned {short(answer)}.") from None
+            raise NotYet(f"It should return two arrays, q and k, but it returned {short(answer)}.") from None
         q, k = as_array(q).astype(float), as_array(k).astype(float)
         if q.ndim != 2 or q.shape != k.shape or len(q) != n_seq:
             shapes = f"they are {list(q.shape)} and {list(k.shape)}"
             raise NotYet(f"For {n_seq} tokens q and k should both be [{n_seq}, d_head]; {shapes}.")
         weights = gpt2.attention_weights(q, k, gpt2.causal_mask(n_seq, n_seq).astype(float))
         if not np.isfinite(weights).all():
-            raise NotYet("The weights are not finite: let the numbers be large, not infinite.")
+            raise NotYet("The weights are not finite: make the numbers large, not infinite.")
         for i in range(1, n_seq):
             if weights[i, i - 1] < 0.99:
                 row = weights[i, : i + 1]
@@ -143,11 +149,11 @@ def why_not(i, row, scores):  # index of a token, [i + 1], [n_seq] -> str
     most, before = row.argmax(), f"the key of token {i - 1}"
     if scores.max() > scores[: i + 1].max():
         later = f"Token {i} looks for token {scores.argmax()}, which comes later and is masked"
-        return f"{later}: its query should meet {before}."
+        return f"{later}: its query should match {before}."
     if np.ptp(row) < 1e-6:
-        return f"Token {i} looks at all alike: its query should meet {before} most."
+        return f"Token {i} looks at all keys equally: its query should match {before} best."
     if most == i - 1:
-        return f"Token {i} gives the one before it most, but only {row[i - 1]:.4f}: make its score larger."
+        return f"Token {i} looks most at the one before it, but only {row[i - 1]:.4f}: make its score larger."
     if most == i:
-        return f"Token {i} looks at itself: its query should meet {before}, not its own."
-    return f"Token {i} looks at token {most}: its query should meet {before}."
+        return f"Token {i} looks at itself: its query should match {before}, not its own."
+    return f"Token {i} looks at token {most}: its query should match {before}."

@@ -1,4 +1,4 @@
-"""The way from a prompt to the next token as a diagram, with the shapes of the model at hand."""
+"""A diagram of the way from a prompt to the next token, with the model's true shapes."""
 
 from matplotlib.figure import Figure
 
@@ -6,7 +6,7 @@ from extras.plots import spelled
 
 
 def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
-    """Boxes for what the numbers are, arrows for what makes the next; below, the inside of a block."""
+    """Boxes say what the numbers are, arrows how one box becomes the next; below, the inside of a block."""
     n_embd, n_head, n_layer, n_vocab = (hparams[name] for name in ("n_embd", "n_head", "n_layer", "n_vocab"))
     figure = Figure(figsize=(8.6, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -28,10 +28,11 @@ def flow(hparams, n_seq, prompt, next_token):  # -> figure, alt
     axes.text(60, 45.5, "append its id, start again", ha="center", size=9)
     draw_block(axes, n_seq, n_embd, n_head, n_layer)
     alt = (
-        f"From {prompt!r} to {next_token!r}: {n_seq} ids; {n_seq} vectors of {n_embd} numbers; {n_layer} "
-        f"blocks that keep this shape; logits [{n_seq}, {n_vocab}]; the next token, whose id is appended "
-        f"before it starts again. In each block two branches add to the vectors: ln_1 and attention with "
-        f"{n_head} heads of {n_embd // n_head} numbers; ln_2 and an MLP of {4 * n_embd} numbers."
+        f"Diagram of the way from {prompt!r} to {next_token!r}: {n_seq} ids; {n_seq} vectors of {n_embd} "
+        f"numbers; {n_layer} blocks that keep this shape; logits [{n_seq}, {n_vocab}]; the next token, whose "
+        f"id is appended to the others before all starts again. In each block two branches add to the "
+        f"vectors: ln_1 and attention with {n_head} heads of {n_embd // n_head} numbers; ln_2 and an MLP of "
+        f"{4 * n_embd} numbers."
     )
     return figure, alt
 
@@ -50,14 +51,14 @@ def draw_block(axes, n_seq, n_embd, n_head, n_layer):
     for boxes, step, out, name in ((attention, "c_attn", 49, "attention"), (mlp, "c_fc", 94, "MLP")):
         first, last = chain(axes, 9, boxes, [step])
         plus = frame(axes, out, 21, "+", {"boxstyle": "circle", "fc": "white"}, size=14)
-        arrow(axes, axes.text(first.get_position()[0], 21, ""), first)  # "" has a place, and no frame
+        arrow(axes, axes.text(first.get_position()[0], 21, ""), first)  # "" has a position but no frame
         arrow(axes, last, plus, "angle,angleA=0,angleB=90")
         axes.text(out - 1, 14, "c_proj", ha="right", va="center", size=9)
         axes.text(sum(boxes) / 2, 1, name, ha="center", style="italic")
 
 
 def chain(axes, y, boxes, names):  # {x: text}, names of the arrows between -> frames
-    """Frames in a row, each with an arrow to the next."""
+    """Frames in a row, with an arrow from each to the next."""
     frames = [
         frame(axes, x, y, text, {"boxstyle": "round,pad=0.4", "fc": "#eef3f7"}) for x, text in boxes.items()
     ]
@@ -73,7 +74,7 @@ def frame(axes, x, y, text, box, size=10):  # -> Text
 
 
 def arrow(axes, start, end, way="arc3"):
-    """From the edge of one text's frame to that of another's."""
+    """An arrow from the edge of one text's frame to the edge of another's."""
     style = {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 1, "connectionstyle": way}
     edges = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
     axes.annotate("", end.get_position(), start.get_position(), arrowprops=style | edges)

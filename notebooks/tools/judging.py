@@ -1,7 +1,7 @@
-"""How an answer is judged: `checks.softmax(softmax)` tries your function and says what it finds.
+"""How an answer is checked: `checks.softmax(softmax)` tries your function and says what it finds.
 
 A check tries small inputs first, and stops at the first that fails: it prints that input, what was expected,
-what came, and what is likely the cause. It never raises, so that the notebook below it still runs.
+what came back, and the likely cause. It never raises, so that the cells below it still run.
 """
 
 import copy
@@ -11,11 +11,11 @@ import warnings
 
 import numpy as np
 
-import checkpoint
+import weights
 
 
 class NotYet(Exception):
-    """What is wrong with an answer, in words for the one who gave it."""
+    """What is wrong with an answer, in words for the learner who wrote it."""
 
 
 def check(judge):  # a function that raises NotYet -> one that prints
@@ -24,7 +24,7 @@ def check(judge):  # a function that raises NotYet -> one that prints
     @functools.wraps(judge)
     def checked(f, *model, **weights):
         try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():  # the check says it in words
+            with np.errstate(all="ignore"), warnings.catch_warnings():  # the check says it in its own words
                 warnings.simplefilter("ignore")
                 judge(f, *model, **weights)
         except NotImplementedError:
@@ -41,7 +41,7 @@ def check(judge):  # a function that raises NotYet -> one that prints
 
 
 def line_of(f, error):  # -> str
-    """The line of f in which an error arose; others may be named like it, as gpt2.softmax is like softmax."""
+    """The line of f in which an error arose; gpt2 may have a function of the same name, such as softmax."""
     code, frames = getattr(f, "__code__", None), traceback.extract_tb(error.__traceback__)
     own = code and (code.co_filename, code.co_name)
     lines = [frame.line for frame in frames if (frame.filename, frame.name) == own]
@@ -49,21 +49,21 @@ def line_of(f, error):  # -> str
 
 
 def compare(f, cases, tolerance=1e-5):
-    """Raise NotYet unless f gives what is expected in every case, to `tolerance` of its largest number.
+    """Raise NotYet unless f returns what is expected in every case, to `tolerance` of its largest number.
 
-    A case is ({name: argument}, expected, {why: what a wrong function gives}); the last is for a cause. A
-    list is of several that have one cause, None is whatever else comes.
+    A case is ({name: argument}, expected, {why: what a wrong function returns}). Instead of one wrong result
+    there may be a list of those of one mistake, or None, which matches any other wrong result.
     """
     dtypes = [compare_one(f, *case, tolerance) for case in cases]
     wide = [dtype for dtype in dtypes if dtype.itemsize > 4]
     if wide:  # float32 was given
-        found = f"The numbers are right, but {wide[0]}, from float32: something widens them, and what follows"
+        found = f"The numbers are right, but in {wide[0]}: something widens float32, and all that follows it"
         cause = "np.sqrt(2), np.zeros(3), np.full and a list of numbers are float64"
         raise NotYet(f"{found}. {cause}; 2**0.5 and np.zeros_like(x) are not.")
 
 
 def compare_one(f, given, expected, traps, tolerance):  # -> dtype
-    """Raise NotYet unless f(*given.values()) is what is expected; the dtype of what it gives."""
+    """Raise NotYet unless f(*given.values()) is what is expected; return its dtype."""
     arguments = copy.deepcopy(given)
     got = f(*arguments.values())
     for name, argument in given.items():
@@ -71,7 +71,7 @@ def compare_one(f, given, expected, traps, tolerance):  # -> dtype
             raise NotYet(f"Your function changes its argument {name}: a caller would not expect that.")
     expected, found = np.asarray(expected), as_array(got)
     if not close(found, expected, tolerance):
-        traps = {f"That is {name}, as it was given.": value for name, value in given.items()} | traps
+        traps = {f"That is {name}, unchanged.": value for name, value in given.items()} | traps
         causes = [why for why, wrong in traps.items() if is_one(found, wrong, tolerance)]
         shown_case = {**given, "expected": expected, "got": found}
         lines = [f"\n  {name:9} {shown(value)}" for name, value in shown_case.items()]
@@ -80,28 +80,28 @@ def compare_one(f, given, expected, traps, tolerance):  # -> dtype
 
 
 def as_array(got):  # -> array
-    """What came, if it can be compared with numbers."""
+    """What f returned, as an array of numbers that can be compared."""
     if got is None:
-        raise NotYet("It returned None: is there a return?")
+        raise NotYet("It returned None: is a return missing?")
     try:
         array = np.asarray(got)
     except Exception as error:  # rows of several lengths
         raise NotYet(
-            f"It should return an array, it returned {short(got)}, which NumPy cannot make one of."
+            f"It should return an array, but it returned {short(got)}, which NumPy cannot turn into one."
         ) from error
     if array.dtype.kind not in "biuf":
-        raise NotYet(f"It should return an array of real numbers, it returned {short(got)}.")
+        raise NotYet(f"It should return an array of real numbers, but it returned {short(got)}.")
     return array
 
 
 def is_one(found, wrong, tolerance):  # -> bool
-    """Whether this is what a wrong function gives; for the meaning of wrong see `compare`."""
+    """Whether this is what a wrong function returns; `compare` says what `wrong` may be."""
     wrongs = wrong if isinstance(wrong, list) else [wrong]
     return any(wrong is None or close(found, np.asarray(wrong), tolerance) for wrong in wrongs)
 
 
 def close(a, b, tolerance):  # -> bool
-    """Of one shape, NaN and infinity at the same places, and apart by little of the largest."""
+    """Same shape, NaN and infinity in the same places, and differing by a small share of the largest."""
     if a.shape != b.shape:
         return False
     finite = np.isfinite(b)
@@ -112,17 +112,17 @@ def close(a, b, tolerance):  # -> bool
 
 
 def usual_cause(found, expected):  # -> str
-    """What can be told from the result alone."""
+    """The cause that the result alone shows, if any."""
     if found.shape != expected.shape:
-        return f"The shape should be {list(expected.shape)}, it is {list(found.shape)}."
+        return f"The shape should be {list(expected.shape)}, but it is {list(found.shape)}."
     if np.isnan(found).any():
-        return "There is NaN: 0 / 0, 0 * inf, inf - inf or inf / inf on the way."
+        return "The result has NaN in it: 0 / 0, 0 * inf, inf - inf or inf / inf on the way."
     if not np.isfinite(found).all():
-        return "There is infinity: a large exp, a division by 0 or ln 0 on the way."
+        return "The result has infinity in it: a large exp, a division by 0 or ln 0 on the way."
     if not found.any():
         return "All numbers are 0: is the result written into the array that is returned?"
     if found.dtype == np.float16:
-        return "The numbers are float16, which has three digits: keep the dtype of what is given."
+        return "The numbers are float16, which has three digits: keep the dtype that is given."
     return "The numbers differ."
 
 
@@ -138,19 +138,17 @@ def shown(value):  # -> str
 
 
 def short(value):  # -> str
-    """The beginning of how Python writes a value, in one line."""
+    """The beginning of a value's repr, on one line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def small_model(seed=2075):  # -> params, n_head
-    """A small model in which every number is random and counts; the seed is one whose next id varies."""
+    """A small model in which every number is random and matters; with this seed its greedy ids vary."""
     hparams = {"n_vocab": 11, "n_ctx": 16, "n_embd": 6, "n_head": 2, "n_layer": 2}
     rng = np.random.default_rng(seed)
-    arrays = {
-        name: rng.normal(0, 0.5, s).astype(np.float32) for name, s in checkpoint.shapes(hparams).items()
-    }
-    return checkpoint.nest(arrays), hparams["n_head"]
+    arrays = {name: rng.normal(0, 0.5, s).astype(np.float32) for name, s in weights.shapes(hparams).items()}
+    return weights.nest(arrays), hparams["n_head"]
 
 
 def float32(values):

@@ -1,8 +1,8 @@
-"""GPT-2 once more, slow and plain, in float64: what a model is compared with.
+"""GPT-2 again, slow and plain, in float64: the reference that models are compared with.
 
-Nothing is shared with gpt2.py: there is one loop for heads and one for tokens, a token looks only at those
-up to itself, so that no mask is needed, and every number has twice the digits. It is OpenAI's GPT-2 and no
-other: an activation or an eps of a model's own is passed over.
+It shares nothing with gpt2.py: it loops over heads and tokens; a token looks only at itself and those before
+it, so no mask is needed; and every number has twice the digits. It is OpenAI's GPT-2 and no other: a model's
+own activation or eps is ignored.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def forward(ids, params, n_head):  # [n_seq] -> [n_seq, n_vocab], {name: array} of each block
-    """Logits, and what every block computes on its way, under the names of `extras.inside.block_steps`."""
+    """Logits, and what every block computes, under the names of `extras.inside.block_steps`."""
     wte, wpe = params["wte"], params["wpe"]
     x = np.array([wte[token_id].astype(float) + wpe[position] for position, token_id in enumerate(ids)])
     blocks = []
@@ -35,7 +35,7 @@ def block_steps(x, block, n_head):  # [n_seq, n_embd] -> {name: array}
 
 
 def attend(x, attn, n_head):  # [n_seq, n_embd] -> {name: array}
-    """Each head, and in it each token, on its own."""
+    """Each head, and each token in it, on its own."""
     n_seq, n_embd = x.shape
     d_head = n_embd // n_head
     wide = dense(x, attn["c_attn"])  # all queries, then all keys, then all values
@@ -71,15 +71,15 @@ def gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-# ---- how far from it ---------------------------------------------------------------------------------------
+# ---- distance from it --------------------------------------------------------------------------------------
 
 
 def error(found, expected):  # -> number
-    """The largest difference, as a share of the largest number that is expected."""
+    """The largest difference, as a share of the largest number expected."""
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
 def error_by_position(found, expected):  # [..., n_seq, n] -> [n_seq]
-    """The same for each token."""
+    """The same, token by token."""
     largest = (np.abs(found - expected) / np.abs(expected).max()).max(axis=-1)  # [..., n_seq]
     return largest.reshape(-1, largest.shape[-1]).max(axis=0)

@@ -1,15 +1,15 @@
-"""Show a figure in a notebook, with the words for those who cannot see it."""
+"""Show a figure in a notebook, with an alternative text for those who cannot see it."""
 
 import io
 
 from IPython.display import display
 from PIL import Image
 
-DPI = 150  # sharp where the screen is; the notebook is told the size in its own pixels, 100 an inch
+DPI = 150  # sharp on dense screens; the notebook is given the size in CSS pixels, 100 to the inch
 
 
 def show(figure, alt):
-    """Display a matplotlib figure as a PNG with `alt` as its alternative text; `display(figure)` has none."""
+    """Display a matplotlib figure as a PNG with an alternative text; `display(figure)` would give it none."""
     large, png = io.BytesIO(), io.BytesIO()
     figure.savefig(large, format="png", dpi=DPI)
     # 64 colours are enough for a diagram, and take a third of the bytes

@@ -1,0 +1,148 @@
+"""Export: any model as a folder that Hugging Face transformers, vLLM and llama.cpp's converter can read.
+
+`extras.huggingface.load` reads the folder back as the same model.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import gpt2
+from encoder import write_merges
+from extras.huggingface import huggingface_name
+from extras.huggingface.variants import ACTIVATIONS
+from files import needs
+from weights import flatten, shapes
+
+with needs("requirements-extras.txt"):
+    from safetensors.numpy import save_file
+
+
+def save(folder, encoder, hparams, params):
+    """Write a language model into a new or empty folder, which appears under its name only once complete.
+
+    The files: config.json, model.safetensors, vocab.json, merges.txt, tokenizer.json, tokenizer_config.json.
+    Raises ValueError for a folder that is not empty, and for params that config.json cannot describe.
+    """
+    tensors, config = to_tensors(hparams, params), to_config(encoder, hparams, params)
+    with new_folder(folder) as unnamed:
+        write_json(unnamed / "config.json", config)
+        write_tensors(unnamed / "model.safetensors", tensors)
+        write_tokenizer(unnamed, encoder, hparams["n_ctx"])
+
+
+@contextlib.contextmanager
+def new_folder(folder):  # -> Path
+    """A folder to fill, under a temporary name: renamed if nothing goes wrong, deleted otherwise."""
+    folder = Path(folder).resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists: name a new or an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
+        unnamed = Path(parent) / folder.name
+        unnamed.mkdir()
+        yield unnamed
+        if folder.exists():
+            folder.rmdir()  # empty; Windows would not replace it
+        os.replace(unnamed, folder)
+
+
+def to_config(encoder, hparams, params):  # -> {field: value}
+    """The fields of config.json. Raises ValueError for variants that they cannot express."""
+    leaves = flatten(params)
+    epsilons = {leaves.get(f"{name[:-2]}/eps", 1e-5) for name in leaves if name.endswith("/g")}
+    acts = {block["mlp"].get("act", gpt2.gelu) for block in params["blocks"]}
+    names = [name for name, act in ACTIVATIONS.items() if acts == {act}]
+    if len(epsilons) > 1 or not names:
+        raise ValueError("transformers has one eps for all norms, and one act, known by name, for all blocks")
+    if len(encoder.encoder) != hparams["n_vocab"]:
+        raise ValueError(f"encoder has {len(encoder.encoder)} tokens, but n_vocab is {hparams['n_vocab']}")
+    stops = sorted(encoder.stop_ids) or [None]
+    sizes = {name: hparams[name] for name in ("n_ctx", "n_embd", "n_head", "n_layer")}
+    return sizes | {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": hparams["n_vocab"],
+        "n_positions": hparams["n_ctx"],
+        "n_inner": hparams.get("n_inner"),
+        "activation_function": names[0],
+        "layer_norm_epsilon": epsilons.pop(),
+        "tie_word_embeddings": isinstance(params["wte"], np.ndarray),
+        "bos_token_id": stops[0],
+        "eos_token_id": stops if len(stops) > 1 else stops[0],
+        "dtype": "float32",
+    }
+
+
+def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": array, ...}
+    """The tensors of model.safetensors. Raises ValueError for params that do not fit hparams."""
+    arrays = {name: leaf for name, leaf in flatten(params).items() if not name.endswith(("/eps", "/act"))}
+    wanted = shapes(hparams)
+    if "wte" in arrays and not isinstance(arrays["wte"], np.ndarray):
+        arrays |= {"wte": arrays["wte"][:], "lm_head": arrays["wte"].T.T}  # rows and head are two matrices
+        wanted["lm_head"] = wanted["wte"]
+    for name in sorted(arrays.keys() | wanted.keys()):
+        shape = getattr(arrays.get(name), "shape", None)
+        if shape != wanted.get(name):
+            raise ValueError(f"{name} has shape {shape} in params, {wanted.get(name)} according to hparams")
+    tensors = {}
+    for name, array in arrays.items():
+        theirs = "lm_head.weight" if name == "lm_head" else f"transformer.{huggingface_name(name)}"
+        tensors[theirs] = np.asarray(array, dtype=np.float32)
+    return tensors
+
+
+def write_tokenizer(folder, encoder, n_ctx):
+    """Write the vocabulary in each form that some program reads."""
+    merges = [f"{a} {b}" for a, b in encoder.bpe_ranks]
+    write_merges(folder / "merges.txt", encoder.bpe_ranks)
+    write_json(folder / "vocab.json", encoder.encoder)
+    stops = [
+        encoder.decoder[i] for i in sorted(encoder.stop_ids) if encoder.decoder[i] in encoder.special_tokens
+    ]
+    names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), stops[0] if stops else None)
+    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "model_max_length": n_ctx}
+    write_json(folder / "tokenizer_config.json", settings | names)
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    special = sorted(encoder.special_tokens, key=encoder.encoder.get)
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": encoder.encoder[token], "content": token} | plain for token in special],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": encoder.encoder,
+            "merges": merges,
+        },
+    }
+    write_json(folder / "tokenizer.json", tokenizer)
+
+
+def write_tensors(path, tensors):
+    """Write {name: array} as safetensors, with the permissions of any new file; the library's are private."""
+    path.touch()
+    mode = path.stat().st_mode
+    in_rows = {name: np.ascontiguousarray(array) for name, array in tensors.items()}  # as the library needs
+    save_file(in_rows, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def write_json(path, value):
+    """Write a value as JSON, with non-ASCII characters escaped."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

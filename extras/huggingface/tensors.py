@@ -1,0 +1,128 @@
+"""The tensors of a model in the layout of Hugging Face transformers: model.safetensors, whole or in shards.
+
+A safetensors file has three parts: the length of the header, in eight bytes; the header, JSON that says
+where each tensor lies; the raw numbers. It contains no code. A pickle (pytorch_model.bin, .pt) may run any
+code when it is read: it is refused here, and `convert.py` converts it to safetensors.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from extras.huggingface.hub import find_file, parse_name
+from files import AGAIN, ModelError, convert_advice, needs, pickles, read_json, shown
+
+DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F64": "<f8",
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "I64": "<i8",
+}
+
+
+def read_tensors(model):  # -> {name: array}
+    """All tensors of a model, from one file or from its shards. Raises ModelError if they are in a pickle."""
+    safetensors_library()  # if it is missing, say so before half a gigabyte is downloaded
+    path = find_file(model, "model.safetensors")
+    if path is not None:
+        return read_safetensors(path)
+    index = find_file(model, "model.safetensors.index.json")
+    if index is None:
+        refuse_pickles(model)
+    return read_shards(index, "safetensors", lambda shard: find_file(model, shard), read_safetensors)
+
+
+def read_shards(index, suffix, find, read):  # -> {name: tensor}
+    """The tensors of several files, found through a JSON file, their index.
+
+    find: name of a file -> Path, or None; read: Path -> {name: tensor}. Raises ModelError unless each file
+    has exactly the tensors that the index lists for it.
+    """
+    shards, tensors = read_json(index).get("weight_map"), {}
+    if not (isinstance(shards, dict) and all(isinstance(shard, str) for shard in shards.values())):
+        raise ModelError(index, "it has no weight_map, from tensors to files", AGAIN)
+    for shard in sorted(set(shards.values())):
+        if not re.fullmatch(rf"[\w.-]+\.{suffix}", shard):
+            found = f"it names the file {shown(repr(shard))}"
+            raise ModelError(index, f"{found}, expected a .{suffix} file in its own folder")
+        path = find(shard)
+        if path is None:
+            raise ModelError(index, f"it names the file {shard}, which is missing", AGAIN)
+        found, promised = read(path), {tensor for tensor in shards if shards[tensor] == shard}
+        if found.keys() != promised:
+            differing = min(map(str, found.keys() ^ promised))
+            found = f"it and {index.name} disagree about {shown(differing)}"
+            raise ModelError(path, found, AGAIN)
+        tensors |= found
+    return tensors
+
+
+def refuse_pickles(model):
+    """Raise ModelError for a model without safetensors; say what it may have instead, and what to do."""
+    problem = "it has no model.safetensors; a pickle could run any code, so it is not read"
+    if Path(model).is_dir():
+        found = pickles(model)
+        raise ModelError(model, problem, convert_advice(found[0] if found else "FILE"))
+    repo, revision = parse_name(model)
+    get = f"hf download {shlex.quote(repo)} --revision {shlex.quote(revision)} --local-dir FOLDER"
+    advice = f"if it has a pickle, run {get}; {convert_advice('FOLDER/pytorch_model.bin')}"
+    raise ModelError(model, problem, advice)
+
+
+def read_safetensors(path):  # -> {name: array}
+    """The tensors of a file, memory-mapped copy-on-write; bfloat16, which NumPy lacks, as float32.
+
+    The safetensors library is used only to check the file: it cannot map it.
+    """
+    safetensors = safetensors_library()
+    try:
+        with safetensors.safe_open(path, framework="numpy"):
+            pass
+    except safetensors.SafetensorError as error:
+        problem, advice = recognise_file(path) or (shown(error), AGAIN)
+        raise ModelError(path, problem, advice) from None
+    with open(path, "rb") as file:
+        n_header = int.from_bytes(file.read(8), "little")
+        header, tensors = json.loads(file.read(n_header)), {}
+        if n_header % 4 == 0:
+            data = np.asarray(np.memmap(file, mode="c"))[8 + n_header :]
+        else:  # if mapped, its numbers would not be aligned in memory
+            data = np.fromfile(file, dtype=np.uint8)
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if entry["dtype"] not in DTYPES:
+            found = f"{shown(name)} is of type {shown(entry['dtype'])}"
+            raise ModelError(path, found, "save it as float32")
+        start, end = entry["data_offsets"]
+        array = data[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":  # the upper half of a float32
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = np.require(array, requirements="A")  # copied if it is not aligned
+    return tensors
+
+
+def safetensors_library():  # -> module
+    """The library, imported late: other parts of this package do without it."""
+    with needs("requirements-extras.txt"):
+        import safetensors
+    return safetensors
+
+
+def recognise_file(path):  # -> (what it is, what to do), or None
+    """What a file that should be safetensors is instead, if it can be recognised."""
+    with open(path, "rb") as file:
+        beginning = file.read(64)
+    if beginning.startswith(b"version https://git-lfs"):
+        return "only a pointer to the file, as git leaves it without LFS", "run git lfs pull"
+    if beginning.startswith((b"PK\3\4", b"\x80\2")):
+        return "a pickle under another name, which could run any code", convert_advice(path)
+    if re.match(rb"\s*<", beginning):
+        return "a web page, not the file", AGAIN
+    return None

@@ -1,0 +1,384 @@
+"""The tokenizer: text to ids and back, judged by tiktoken, a plain loop, and hypothesis."""
+
+import json
+import math
+import random
+import string
+import threading
+import unicodedata
+
+import numpy as np
+import pytest
+from helpers import TEXTS, TINY
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import utils
+from encoder import Encoder, bytes_to_unicode, get_encoder, vocabulary
+from files import ModelError
+
+END = "<|endoftext|>"
+UNKNOWN = ("Cn", "Cs", "Co")  # not yet characters: each library knows those of its Unicode version
+
+
+@pytest.fixture(scope="session")
+def ours(tiny):
+    return tiny[0]
+
+
+def tiktoken_of(folder):
+    """tiktoken's gpt2, built from the files of a folder, since its own would be downloaded."""
+    load = pytest.importorskip("tiktoken.load", reason="tiktoken, the judge of tokenizers, is not installed")
+    import tiktoken
+
+    ranks = load.data_gym_to_mergeable_bpe_ranks(str(folder / "vocab.bpe"), str(folder / "encoder.json"))
+    pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+    return tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(ranks)})
+
+
+@pytest.fixture(scope="session", params=["tiny", "124M"])
+def judged(request):
+    """Our tokenizer and tiktoken's, of the same vocabulary."""
+    folder = TINY if request.param == "tiny" else request.getfixturevalue("released")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", "")
+        return get_encoder(str(folder), "models"), tiktoken_of(folder)
+
+
+def test_bytes_to_unicode_is_a_visible_character_for_every_byte():
+    table = bytes_to_unicode()
+    assert sorted(table) == list(range(256)) and len(set(table.values())) == 256
+    assert all(character.isprintable() and not character.isspace() for character in table.values())
+    assert (
+        table[ord("a")] == "a" and table[ord(" ")] == "Ġ" and table[ord("\n")] == "Ċ" and table[0xAD] == "Ń"
+    )
+
+
+def test_the_order_of_bytes_is_that_of_the_first_ids(judged):
+    ours, _ = judged
+    assert [ours.encoder[character] for character in bytes_to_unicode().values()] == list(range(256))
+
+
+# ---- tiktoken is the judge ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_literal_texts_get_the_ids_of_tiktoken(judged, text):
+    ours, theirs = judged
+    assert ours.encode(text) == theirs.encode(text, disallowed_special=())
+    assert ours.encode(text, allowed_special="all") == theirs.encode(text, allowed_special="all")
+    assert ours.decode(ours.encode(text)) == text
+
+
+def test_every_id_is_the_bytes_of_tiktoken_and_its_text_gets_the_same_ids(judged):
+    ours, theirs = judged
+    for token_id in range(theirs.n_vocab):
+        token = ours.token_bytes(token_id)
+        assert token == theirs.decode_bytes([token_id])
+        text = token.decode("utf-8", "replace")
+        assert ours.encode(text) == theirs.encode(text, disallowed_special=()), token_id
+        if token_id != ours.encoder[END] and text.encode() == token:
+            assert ours.bpe(text) == [token_id]
+
+
+def test_every_character_gets_the_ids_of_tiktoken(judged):
+    ours, theirs = judged
+    known = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) not in UNKNOWN]
+    for start in range(0, len(known), 64):
+        text = "".join(f"{c}a {c}1{c}" for c in known[start : start + 64])
+        assert ours.encode(text) == theirs.encode(text, disallowed_special=()), hex(ord(known[start]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.text(st.characters(exclude_categories=UNKNOWN)),
+        st.text(alphabet="ab'sST e\n\t1é😀<|>", max_size=60),
+    )
+)
+@example(END)
+def test_any_text_gets_the_ids_of_tiktoken_and_comes_back(judged, text):
+    ours, theirs = judged
+    ids = ours.encode(text)
+    assert ids == theirs.encode(text, disallowed_special=())
+    assert ours.decode(ids) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_row_of_tokens_gets_the_ids_of_tiktoken(judged, data):
+    ours, theirs = judged
+    ids = data.draw(st.lists(st.integers(0, len(ours.encoder) - 2), max_size=20))
+    text = theirs.decode(ids)
+    assert ours.decode(ids) == text
+    assert ours.encode(text) == theirs.encode(text, disallowed_special=())
+
+
+@pytest.mark.parametrize("character", ["^", "0", "a", "'s", " ", "\n", "é", "🦊", "ab", " a"])
+@pytest.mark.parametrize("ends", ["", " {}", "{}\n", " {} x"])
+def test_long_runs_get_the_ids_of_tiktoken(judged, character, ends):
+    ours, theirs = judged
+    text = (ends or "{}").format(character * 10_000)
+    assert ours.encode(text) == theirs.encode(text, disallowed_special=())
+
+
+def test_a_long_word_of_random_letters_gets_the_ids_of_tiktoken(judged):
+    ours, theirs = judged
+    word = "".join(random.Random(0).choices(string.ascii_letters, k=100_000))
+    assert ours.encode(word) == theirs.encode(word, disallowed_special=())
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800", "a\udfffb", "\ud83e\udd8a", "\udd8a\ud83e", "\ud83e\ud83e\udd8a", "\ud800é"]
+)
+def test_lone_surrogates_are_read_as_tiktoken_reads_them(judged, text):
+    ours, theirs = judged
+    assert ours.encode(text) == theirs.encode(text, disallowed_special=())
+
+
+# ---- what needs no judge -----------------------------------------------------------------------------------
+
+
+def plain_bpe(encoder, piece):
+    """Merge the leftmost pair of the lowest rank until no pair has one: short, and slow for a long piece."""
+    tokens = [encoder.byte_encoder[byte] for byte in piece.encode()]
+    while True:
+        ranks = [encoder.bpe_ranks.get(pair, math.inf) for pair in zip(tokens, tokens[1:])]
+        if min(ranks, default=math.inf) == math.inf:
+            return [encoder.encoder[token] for token in tokens]
+        i = ranks.index(min(ranks))
+        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="abcdehinorst ", min_size=1, max_size=60) | st.text(min_size=1, max_size=60))
+def test_bpe_is_the_plain_way_only_faster(ours, piece):
+    assert ours.bpe(piece) == plain_bpe(ours, piece)
+
+
+def test_known_ids(released):
+    ours = get_encoder("124M", released.parent)
+    assert ours.encode("Hello, world") == [15496, 11, 995]
+    assert ours.encode("hello world") == [31373, 995]
+    assert [ours.encode("0" * n) for n in range(1, 5)] == [[15], [405], [830], [2388]]
+    prompt = "Alan Turing theorized that computers would one day become"
+    assert ours.encode(prompt) == [36235, 39141, 18765, 1143, 326, 9061, 561, 530, 1110, 1716]
+
+
+def test_special_tokens_are_plain_text_unless_allowed(ours):
+    text, end = f"one{END}two{END}", ours.encoder[END]
+    assert end not in ours.encode(text) and ours.decode(ours.encode(text)) == text
+    for allowed in ("all", {END}, [END]):
+        assert ours.encode(text, allowed_special=allowed) == [
+            *ours.encode("one"),
+            end,
+            *ours.encode("two"),
+            end,
+        ]
+    for unknown in ({"<|pad|>"}, END):
+        with pytest.raises(
+            ValueError, match=r"allowed_special is .*expected 'all' or some of \['<\|endoftext\|>'\]"
+        ):
+            ours.encode(text, allowed_special=unknown)
+
+
+def test_of_special_tokens_that_begin_alike_the_longest_is_taken():
+    tokens = {character: i for i, character in enumerate(bytes_to_unicode().values())} | {
+        "<a>": 256,
+        "<a><é b>": 257,
+    }
+    ours = Encoder(tokens, [])
+    assert ours.encode("<a><é b>x<a>", allowed_special="all") == [257, tokens["x"], 256]
+    assert ours.decode([257, 256]) == "<a><é b><a>"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_pieces_of_a_stream_joined_are_the_text(ours, data):
+    ids = data.draw(st.lists(st.integers(0, len(ours.encoder) - 1)))
+    assert "".join(ours.decode_stream(iter(ids))) == ours.decode(ids)
+    text = data.draw(st.text())
+    assert "".join(ours.decode_stream(iter(ours.encode(text)))) == text
+
+
+def test_a_stream_gives_whole_characters_as_soon_as_they_are_whole(ours):
+    ids = ours.encode("a🦊é")
+    assert len(ids) > 3
+    pieces = list(ours.decode_stream(ids))
+    assert [piece for piece in pieces if piece] == ["a", "🦊", "é"]
+    assert pieces.index("é") == len(ids) - 1
+
+
+def test_errors_says_what_becomes_of_bytes_that_are_no_text(ours):
+    broken = ours.encode("é")[:1]
+    assert ours.decode(broken) == "\ufffd" == "".join(ours.decode_stream(broken))
+    strict = Encoder(ours.encoder, ours.bpe_ranks, errors="strict")
+    with pytest.raises(UnicodeDecodeError):
+        strict.decode(broken)
+    with pytest.raises(UnicodeDecodeError):
+        list(strict.decode_stream(broken))
+
+
+@pytest.mark.parametrize("wrong", [-1, 4000, 1.0, "a", None])
+def test_what_is_no_id_is_refused(ours, wrong):
+    with pytest.raises(ValueError, match="is not an id: ids run from 0 to 3999"):
+        ours.decode([wrong])
+    with pytest.raises(ValueError, match="is not an id"):
+        list(ours.decode_stream([wrong]))
+
+
+def test_ids_may_be_numpys(ours):
+    ids = ours.encode("The fox")
+    assert ours.decode(np.array(ids, dtype=np.uint16)) == "The fox"
+    assert all(type(i) is int for i in ids)
+
+
+@pytest.mark.parametrize("wrong", [b"bytes", None, 42, ["text"]])
+def test_what_is_no_text_is_refused(ours, wrong):
+    with pytest.raises(TypeError, match=f"is of type {type(wrong).__name__}, not str"):
+        ours.encode(wrong)
+
+
+class Counting(dict):
+    """A dict that counts how often it is asked."""
+
+    n_asked = 0
+
+    def get(self, *arguments):
+        self.n_asked += 1
+        return super().get(*arguments)
+
+
+def test_a_word_ten_times_as_long_costs_about_ten_times_as_much(ours):
+    def cost(word):
+        counting = Encoder(ours.encoder, list(ours.bpe_ranks))
+        counting.bpe_ranks = Counting(counting.bpe_ranks)
+        counting.encode(word)
+        return counting.bpe_ranks.n_asked
+
+    for word in ("".join(random.Random(0).choices(string.ascii_lowercase, k=20_000)), "a" * 20_000):
+        assert cost(word) < 11 * cost(word[:2_000]) and cost(word) < 12 * len(word)
+
+
+def test_the_word_cache_is_bounded_in_words_and_in_length(ours):
+    ours.cached_bpe.cache_clear()
+    text = " ".join(map(str, range(40_000))) + " " + "z" * 65
+    ours.encode(text)
+    info = ours.cached_bpe.cache_info()
+    assert info.currsize == info.maxsize == 2**15
+    assert ours.decode(ours.encode(text)) == text
+    before = ours.cached_bpe.cache_info()
+    ours.encode("z" * 65)
+    assert ours.cached_bpe.cache_info() == before
+
+
+def test_many_threads_get_what_one_gets(ours):
+    texts = ["".join(random.Random(i).choices("abc de'sé🦊\n", k=2_000)) for i in range(8)]
+    wanted, got = [ours.encode(text) for text in texts], [None] * len(texts)
+    shared = Encoder(ours.encoder, list(ours.bpe_ranks))
+
+    def work(i):
+        got[i] = shared.encode(texts[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == wanted
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("hparams.json", "encoder.json", "vocab.bpe"):
+        (tmp_path / name).write_bytes((TINY / name).read_bytes())
+    return tmp_path
+
+
+def test_windows_line_ends_and_a_missing_last_one_do_no_harm(folder, ours):
+    text = (folder / "vocab.bpe").read_bytes()
+    variants = [text.replace(b"\n", b"\r\n"), text.rstrip(b"\n"), text.partition(b"\n")[2]]
+    variants += [text.replace(b"\n", b" \n"), text.replace(b"\nt h\n", b"\n t\th \n"), text + b" \n\n"]
+    for variant in variants:
+        (folder / "vocab.bpe").write_bytes(variant)
+        assert get_encoder(str(folder), "models").bpe_ranks == ours.bpe_ranks
+
+
+def test_merges_cut_short_are_refused_wherever_they_are_cut(folder):
+    whole = (folder / "vocab.bpe").read_bytes()
+    for n_bytes in range(len(whole) - 2, 0, -97):
+        (folder / "vocab.bpe").write_bytes(whole[:n_bytes])
+        with pytest.raises(ModelError, match=r"vocab\.bpe"):
+            get_encoder(str(folder), "models")
+
+
+def change(folder, function):
+    encoder = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps(function(encoder)))
+
+
+def merges(folder, function):
+    lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+    (folder / "vocab.bpe").write_text("\n".join([lines[0], *function(lines[1:])]), encoding="utf-8")
+
+
+DIFFERENT = r"encoder\.json: its ids are not those made by the 3,743 merges in vocab\.bpe"
+NO_OBJECT = r"encoder\.json: expected a JSON object, not "
+
+
+def swap(mapping, a, b):
+    return mapping | {a: mapping[b], b: mapping[a]}
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda f: change(f, lambda e: {k: v for k, v in e.items() if k != "the"}), DIFFERENT),
+        (lambda f: change(f, lambda e: {k: v for k, v in e.items() if k != END}), DIFFERENT),
+        (lambda f: change(f, lambda e: e | {"qqq": 4000}), DIFFERENT),
+        (lambda f: change(f, lambda e: e | {"a": e["b"]}), DIFFERENT),
+        (lambda f: change(f, lambda e: e | {"a": "64"}), DIFFERENT),
+        (lambda f: change(f, lambda e: e | {"a": 64.5}), DIFFERENT),
+        (lambda f: change(f, lambda e: 42), NO_OBJECT),
+        (lambda f: change(f, lambda e: swap(e, "Ġthe", "Ġhe")), DIFFERENT),
+        (lambda f: change(f, lambda e: swap(e, END, ".")), DIFFERENT),
+        (lambda f: change(f, lambda e: list(e)), NO_OBJECT),
+        (lambda f: merges(f, sorted), "not a new pair of earlier tokens"),
+        (lambda f: merges(f, lambda lines: lines[::-1]), "not a new pair of earlier tokens"),
+        (lambda f: merges(f, lambda lines: [*lines, lines[0]]), "merge 3744 is 'Ġ t', not a new pair"),
+        (lambda f: merges(f, lambda lines: [*lines, "日 本"]), "merge 3744 is '日 本', not a new pair"),
+        (lambda f: merges(f, lambda lines: ["a b c", *lines]), "merge 1 is 'a b c', not a new pair"),
+        (lambda f: merges(f, lambda lines: lines[:900]), "not those made by the 900 merges in"),
+        (
+            lambda f: (f / "encoder.json").write_bytes((TINY / "encoder.json").read_bytes()[:-9]),
+            r"encoder\.json",
+        ),
+        (lambda f: (f / "encoder.json").write_text("<html>Not found</html>"), r"encoder\.json"),
+        (lambda f: (f / "encoder.json").write_text("[" * 100_000), r"encoder\.json"),
+        (
+            lambda f: (f / "vocab.bpe").write_text("<html>\n<body>Not found</body></html>"),
+            "merge 1 is '<html>'",
+        ),
+        (lambda f: (f / "vocab.bpe").write_bytes(b"\xff\xfe"), r"vocab\.bpe: 'utf-8' codec"),
+        (lambda f: (f / "vocab.bpe").unlink(), r"vocab\.bpe: missing"),
+    ],
+)
+def test_a_vocabulary_that_is_not_whole_is_refused(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(ModelError, match=message) as caught:
+        utils.open_model(str(folder), "models")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_token_that_merges_make_may_be_special_and_is_decoded_as_ever():
+    merges = [("h", "e"), ("Ġ", "he")]
+    ids = vocabulary(merges)
+    encoder = Encoder(ids, merges, special_tokens=["he", "Ġhe"], stop_tokens=["he", "none"])
+    he, space_he = ids["he"], ids["Ġhe"]
+    assert encoder.stop_ids == {he} and encoder.special_tokens == {"he", "Ġhe", "<|endoftext|>"}
+    assert encoder.encode("a hehe") == [ids["a"], space_he, he]
+    assert encoder.encode("a he", ["he"]) == [ids["a"], ids["Ġ"], he]
+    assert encoder.decode([space_he, he]) == " hehe"

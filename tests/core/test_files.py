@@ -1,0 +1,88 @@
+"""What is said of a file that cannot be used: one line, safe to print; and JSON read with care."""
+
+import copy
+import pickle
+
+import pytest
+from helpers import run_python
+
+from files import AGAIN, ModelError, convert_advice, fresh_copy, needs, pickles, read_json, shown
+
+
+def test_an_error_says_what_is_wrong_and_what_to_do_in_one_sentence():
+    assert str(ModelError("a.json", "cut short", "get a fresh copy")) == "a.json: cut short; get a fresh copy"
+    assert str(ModelError("a.json", "cut short")) == "a.json: cut short"
+
+
+def test_an_error_survives_being_copied_and_pickled():
+    error = ModelError("a.json", ValueError("cut short"), AGAIN)
+    for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert str(other) == str(error) and other.advice == AGAIN
+
+
+@pytest.mark.parametrize(
+    "odd", ["\n", "\r", "\t", "\0", "\x1b[31m", "\x7f", "\x9b", "\u2028", "\u202e", "\ud800"]
+)
+def test_an_error_shows_no_control_characters(odd):
+    text = str(ModelError(f"a{odd}b", f"c{odd}d", f"e{odd}f"))
+    assert text.isprintable() and text.startswith("a\\")
+    assert shown(odd).isprintable()
+
+
+def test_what_a_file_says_is_shown_short():
+    assert shown("x" * 200) == "x" * 200 and shown("é 日本 🦊 'a'") == "é 日本 🦊 'a'"
+    assert shown("x" * 201) == "x" * 197 + "..." and len(shown("\n" * 10**6)) == 200
+    assert shown([1, None]) == "[1, None]"
+
+
+def test_only_an_error_that_asks_for_a_fresh_copy_is_told_how_to_get_one():
+    with pytest.raises(ModelError, match="^a: b; fetch it$"), fresh_copy("fetch it"):
+        raise ModelError("a", "b", AGAIN)
+    with pytest.raises(ModelError, match="^a: b; save it$"), fresh_copy("fetch it"):
+        raise ModelError("a", "b", "save it")
+    with pytest.raises(ValueError, match="^other$"), fresh_copy("fetch it"):
+        raise ValueError("other")
+
+
+def test_a_missing_library_names_the_file_that_installs_it():
+    with pytest.raises(ImportError, match="nowhere.*: pip install -r some.txt$"), needs("some.txt"):
+        import nowhere  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "Expecting value"),
+        ("[1, 2]", r"expected a JSON object, not \[1, 2\]"),
+        ('"\\u001b[31m"', r"not \\x1b\[31m"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "c is given twice"),
+        ('{"a\\u001b": 1, "a\\u001b": 2}', r"a\\x1b is given twice"),
+        ("[" * 100_000, "recursion|nested|depth"),
+        ("\ufeff{}", "BOM"),
+    ],
+)
+def test_json_that_is_not_an_object_of_different_names_is_refused(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=message) as caught:
+        read_json(path)
+    assert caught.value.what == path and caught.value.advice == AGAIN and "\n" not in str(caught.value)
+
+
+def test_json_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "a.json").write_bytes('{"a": 1}'.encode("utf-16"))
+    with pytest.raises(ModelError, match="can't decode byte"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_pickle_is_found_by_its_name_and_its_command_can_be_typed(tmp_path):
+    for name in ("b.pt", "a b.bin", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in pickles(tmp_path)] == ["a b.bin", "b.pt"]
+    assert convert_advice("a b.bin").endswith("run python -m extras.huggingface.convert 'a b.bin' OUT_FOLDER")
+    assert convert_advice("$(rm).pt").endswith("python -m extras.huggingface.convert '$(rm).pt' OUT_FOLDER")
+
+
+def test_this_module_needs_no_library():
+    code = "import sys, files; print(sorted({'numpy', 'requests', 'regex', 'tqdm'} & set(sys.modules)))"
+    assert run_python("-c", code).stdout == b"[]\n"

@@ -1,0 +1,253 @@
+"""The way out: what is written is read back as the same model; the parity lane asks transformers."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+from helpers import command, lively_params, write_huggingface
+
+import gpt2
+import weights
+from encoder import Encoder
+from extras import huggingface
+from extras.huggingface import export
+from extras.huggingface.variants import exact_gelu
+from weights import flatten
+
+HPARAMS = {"n_vocab": 4000, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
+FILES = {
+    "config.json",
+    "merges.txt",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+}
+
+
+@pytest.fixture
+def params():
+    return lively_params(HPARAMS, seed=1)
+
+
+def assert_same_model(ours, theirs):
+    """Encoder, hparams and params, equal to the last bit."""
+    (encoder, hparams, params), (encoder_2, hparams_2, params_2) = ours, theirs
+    assert encoder_2.encoder == encoder.encoder and encoder_2.bpe_ranks == encoder.bpe_ranks
+    assert encoder_2.special_tokens == encoder.special_tokens
+    assert encoder_2.stop_ids == encoder.stop_ids and hparams_2 == hparams
+    leaves, leaves_2 = flatten(params), flatten(params_2)
+    assert leaves_2.keys() == leaves.keys()
+    for name, leaf in leaves.items():
+        if isinstance(leaf, huggingface.UntiedEmbedding):
+            assert np.array_equal(leaves_2[name].T, leaf.T) and np.array_equal(leaves_2[name][:], leaf[:])
+        elif isinstance(leaf, np.ndarray):
+            assert np.array_equal(leaves_2[name], leaf) and leaves_2[name].dtype == np.float32
+        else:
+            assert leaves_2[name] == leaf
+
+
+def test_the_bundled_model_comes_back_as_it_was(tmp_path, tiny):
+    export.save(tmp_path / "out", *tiny)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert_same_model(tiny, huggingface.load(tmp_path / "out"))
+    words = ("The little fox", "--model_size")
+    assert command(*words, str(tmp_path / "out")).stdout == command(*words, "tiny").stdout
+
+
+def test_vocab_json_and_merges_txt_alone_are_the_same_tokenizer(tmp_path, tiny):
+    export.save(tmp_path / "out", *tiny)
+    (tmp_path / "out" / "tokenizer.json").unlink()
+    assert_same_model(tiny, huggingface.load(tmp_path / "out"))
+
+
+def vary(params, hparams):
+    """Every variant at once."""
+    rng = np.random.default_rng(2)
+    hparams = hparams | {"n_inner": 40}
+    params = lively_params(hparams, seed=1)
+    for block in params["blocks"]:
+        block["mlp"]["act"] = exact_gelu
+        block["ln_1"]["eps"] = block["ln_2"]["eps"] = 1e-3
+    params["ln_f"]["eps"] = 1e-3
+    head = rng.normal(size=params["wte"].shape).astype(np.float32)
+    params["wte"] = huggingface.UntiedEmbedding(params["wte"], head)
+    return hparams, params
+
+
+def test_variants_come_back_as_they_were(tmp_path, tiny, params):
+    hparams, params = vary(params, HPARAMS)
+    export.save(tmp_path / "out", tiny[0], hparams, params)
+    assert_same_model((tiny[0], hparams, params), huggingface.load(tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path, tiny, params):
+    tensors = {huggingface.huggingface_name(name): array for name, array in flatten(params).items()}
+    folder = write_huggingface(tmp_path / "in", tensors, HPARAMS, scale_attn_by_inverse_layer_idx=True)
+    model = huggingface.load(folder)
+    export.save(tmp_path / "out", *model)
+    assert_same_model(model, huggingface.load(tmp_path / "out"))
+    assert not np.array_equal(
+        model[2]["blocks"][1]["attn"]["c_attn"]["w"], params["blocks"][1]["attn"]["c_attn"]["w"]
+    )
+
+
+@pytest.mark.parametrize("stop_tokens", [["</s>"], ["</s>", "<pad>", "the"], []])
+def test_added_tokens_and_another_end_come_back(tmp_path, tiny, params, stop_tokens):
+    tokens = [token for token in tiny[0].encoder if token != "<|endoftext|>"][:-2]
+    merges = [merge for merge in tiny[0].bpe_ranks if "".join(merge) in tokens]
+    tokens = ["<pad>", *tokens, "</s>", "two words"]
+    encoder = Encoder(
+        {token: i for i, token in enumerate(tokens)}, merges, special_tokens=["he"], stop_tokens=stop_tokens
+    )
+    model = encoder, HPARAMS, params
+    export.save(tmp_path / "out", *model)
+    read = huggingface.load(tmp_path / "out")
+    assert_same_model(model, read)
+    text = "<pad>two words, the fox</s>"
+    assert read[0].encode(text, "all") == encoder.encode(text, "all") != encoder.encode(text)
+
+
+def test_arrays_in_another_order_of_memory_are_written_right(tmp_path, tiny, params):
+    params["wte"] = np.asfortranarray(params["wte"])
+    params["blocks"][0]["mlp"]["c_fc"]["w"] = np.repeat(params["blocks"][0]["mlp"]["c_fc"]["w"], 2, axis=1)[
+        :, ::2
+    ]
+    export.save(tmp_path / "out", tiny[0], HPARAMS, params)
+    assert_same_model((tiny[0], HPARAMS, params), huggingface.load(tmp_path / "out"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_all_files_may_be_read_by_whom_new_files_may(tmp_path, tiny, params):
+    umask = os.umask(0o022)
+    try:
+        export.save(tmp_path / "out", tiny[0], HPARAMS, params)
+    finally:
+        os.umask(umask)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()} == {0o644}
+
+
+# ---- what is not written -----------------------------------------------------------------------------------
+
+
+def mixed_eps(params, hparams):
+    params["ln_f"]["eps"] = 1e-6
+
+
+def mixed_acts(params, hparams):
+    params["blocks"][0]["mlp"]["act"] = exact_gelu
+
+
+def own_act(params, hparams):
+    for block in params["blocks"]:
+        block["mlp"]["act"] = np.sin
+
+
+def lacking(params, hparams):
+    del params["blocks"][1]["ln_1"]["b"]
+
+
+def no_wte(params, hparams):
+    del params["wte"]
+
+
+def one_more(params, hparams):
+    params["blocks"][1]["ln_1"]["c"] = np.zeros(24, np.float32)
+
+
+def transposed(params, hparams):
+    params["wpe"] = params["wpe"].T
+
+
+def no_array(params, hparams):
+    params["blocks"][0]["mlp"]["c_fc"]["w"] = "quantised"
+
+
+def other_layers(params, hparams):
+    hparams["n_layer"] = 3
+
+
+def other_tokens(params, hparams):
+    hparams["n_vocab"], params["wte"] = 3000, params["wte"][:3000]
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (mixed_eps, "one eps for all norms"),
+        (mixed_acts, "and one act, known by name"),
+        (own_act, "one act, known by name, for all"),
+        (lacking, r"h1/ln_1/b has shape None in params, \(24,\) according to hparams"),
+        (no_wte, r"wte has shape None in params, \(4000, 24\)"),
+        (one_more, r"h1/ln_1/c has shape \(24,\) in params, None according to hparams"),
+        (transposed, r"wpe has shape \(24, 32\) in params, \(32, 24\)"),
+        (no_array, "h0/mlp/c_fc/w has shape None in params"),
+        (other_layers, "h2/attn/c_attn/b has shape None in params"),
+        (other_tokens, "encoder has 4000 tokens, but n_vocab is 3000"),
+    ],
+)
+def test_what_the_layout_cannot_say_is_refused_and_leaves_nothing(tmp_path, tiny, params, spoil, message):
+    hparams = dict(HPARAMS)
+    spoil(params, hparams)
+    with pytest.raises(ValueError, match=message):
+        export.save(tmp_path / "out", tiny[0], hparams, params)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path, tiny, params):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "note").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("out", "file"):
+        with pytest.raises(ValueError, match=f"{name} exists: name a new or an empty folder"):
+            export.save(tmp_path / name, tiny[0], HPARAMS, params)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["note"]
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "file"}
+
+
+def test_a_folder_may_have_any_name(tmp_path, tiny, params, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ValueError, match="here exists"):
+        (tmp_path / "here" / "note").touch()
+        export.save(".", tiny[0], HPARAMS, params)
+    export.save("../here/a.b/", tiny[0], HPARAMS, params)
+    assert {path.name for path in (tmp_path / "here" / "a.b").iterdir()} == FILES
+
+
+def test_an_end_of_text_that_merges_make_does_not_cut_plain_text(tmp_path, tiny, params):
+    encoder = Encoder(tiny[0].encoder, tiny[0].bpe_ranks, stop_tokens=["he"])
+    export.save(tmp_path / "out", encoder, HPARAMS, params)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == encoder.encoder["he"]
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["eos_token"] is None
+
+
+def test_an_empty_folder_is_filled_and_folders_above_are_made(tmp_path, tiny, params):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "a" / "b"):
+        export.save(folder, tiny[0], HPARAMS, params)
+        assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_what_fails_on_the_way_leaves_nothing(tmp_path, tiny, params, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        export.save(tmp_path / "out", tiny[0], HPARAMS, params)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_size_in_one_call(tmp_path, tiny):
+    hparams = dict(n_layer=3, n_embd=40, n_head=5, n_vocab=4000, n_ctx=48)
+    params = weights.random_params(hparams, np.random.default_rng(0))
+    export.save(tmp_path / "out", tiny[0], hparams, params)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["n_positions"] == 48
+    _, read, params_2 = huggingface.load(tmp_path / "out")
+    ids = np.arange(48)
+    assert read == hparams
+    assert np.array_equal(gpt2.gpt2(ids, **params, n_head=5), gpt2.gpt2(ids, **params_2, n_head=5))

@@ -1,0 +1,177 @@
+"""safetensors: what is read, what is refused, and in which words."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from extras.huggingface.tensors import read_safetensors, read_tensors
+from files import ModelError
+
+ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float16([0.5, -2])}
+
+
+def write(path, header, data=b"", n_header=None):
+    """A file of this format, written by hand, right or wrong."""
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(header) if n_header is None else n_header).to_bytes(8, "little") + header + data)
+    return path
+
+
+def entry(dtype, shape, start, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def test_what_the_library_writes_is_read(tmp_path):
+    save_file(ARRAYS, tmp_path / "x", metadata={"format": "pt"})
+    read = read_safetensors(tmp_path / "x")
+    assert read.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert read[name].dtype == array.dtype and np.array_equal(read[name], array)
+
+
+def test_bfloat16_becomes_the_float32_of_the_same_value(tmp_path):
+    values = np.float32([1, -2.5, 0.15625, 3e38, np.inf, 0])
+    upper_halves = (values.view(np.uint32) >> 16).astype("<u2")
+    path = write(tmp_path / "x", {"w": entry("BF16", [2, 3], 0, 12)}, upper_halves.tobytes())
+    read = read_safetensors(path)["w"]
+    assert read.dtype == np.float32 and read.shape == (2, 3)
+    assert np.allclose(read.ravel(), values, rtol=2**-8)  # 3e38 has no bfloat16
+    assert np.array_equal(read.ravel().view(np.uint32) & 0xFFFF, np.zeros(6))
+
+
+@pytest.mark.parametrize("n_spaces", range(8))
+def test_numbers_may_begin_anywhere(tmp_path, n_spaces):
+    header = json.dumps({"a": entry("F32", [2, 3], 0, 24)}).encode() + b" " * n_spaces
+    read = read_safetensors(write(tmp_path / "x", header, ARRAYS["a"].tobytes()))["a"]
+    assert np.array_equal(read, ARRAYS["a"]) and read.flags.aligned
+
+
+@pytest.mark.parametrize("n_spaces", range(4))
+def test_numbers_behind_an_odd_number_of_bytes_are_read(tmp_path, n_spaces):
+    header = json.dumps({"flags": entry("BOOL", [3], 0, 3), "a": entry("F32", [2, 3], 3, 27)})
+    content = b"\1\0\1" + ARRAYS["a"].tobytes()
+    read = read_safetensors(write(tmp_path / "x", header.encode() + b" " * n_spaces, content))
+    assert read["flags"].tolist() == [True, False, True]
+    assert np.array_equal(read["a"], ARRAYS["a"]) and read["a"].flags.aligned
+
+
+def test_editing_an_array_leaves_the_file_alone(tmp_path):
+    save_file(ARRAYS, tmp_path / "x")
+    before = (tmp_path / "x").read_bytes()
+    read_safetensors(tmp_path / "x")["a"][:] = 7
+    assert (tmp_path / "x").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "header, data, n_header, message",
+    [
+        (b"", b"", None, "get a fresh copy"),
+        (b"{}", b"", 2**63, "(?i)header ?too ?large"),
+        (b"{}", b"", 2**64 - 1, "(?i)header ?too ?large"),
+        (b"{}", b"", 10**6, "; get a fresh copy"),
+        (b"{", b"", None, "; get a fresh copy"),
+        (b"[]", b"", None, "; get a fresh copy"),
+        (b"\xff\xfe", b"", None, "; get a fresh copy"),
+        ({"a": entry("F32", [2], 0, 8)}, bytes(7), None, "; get a fresh copy"),
+        ({"a": entry("F32", [2], 0, 8)}, bytes(9), None, "; get a fresh copy"),
+        ({"a": entry("F32", [3], 0, 8)}, bytes(8), None, "; get a fresh copy"),
+        ({"a": entry("F32", [-2], 0, 8)}, bytes(8), None, "; get a fresh copy"),
+        ({"a": entry("F32", [2**40, 2**40], 0, 0)}, b"", None, "; get a fresh copy"),
+        ({"a": entry("F32", [1], 0, 4), "b": entry("F32", [1], 2, 6)}, bytes(6), None, "; get a fresh copy"),
+        (
+            {"a": entry("F32", [1], 0, 4), "b": entry("F32", [1], 8, 12)},
+            bytes(12),
+            None,
+            "; get a fresh copy",
+        ),
+        ({"a": entry("F32", [1], 4, 8)}, bytes(8), None, "; get a fresh copy"),
+        ({"a": entry("Q4", [1], 0, 4)}, bytes(4), None, "; get a fresh copy"),
+        ({"a": entry("F8_E4M3", [4], 0, 4)}, bytes(4), None, "a is of type F8_E4M3; save it as float32"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path, header, data, n_header, message):
+    path = write(tmp_path / "model.safetensors", header, data, n_header)
+    with pytest.raises(ModelError, match=message) as caught:
+        read_safetensors(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n", "run git lfs pull"),
+        (b"<!doctype html><title>Log in</title>", "a web page, not the file"),
+        (b"PK\3\4" + bytes(100), "a pickle under another name.*python -m extras.huggingface.convert"),
+        (b"\x80\2}q\0." + bytes(100), "a pickle under another name.*python -m extras.huggingface.convert"),
+        (b"1234567", "get a fresh copy"),
+        (b"", "get a fresh copy"),
+    ],
+)
+def test_a_file_of_another_kind_is_recognised(tmp_path, content, message):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        read_tensors(tmp_path)
+
+
+# ---- shards ------------------------------------------------------------------------------------------------
+
+
+def write_shards(folder, weight_map, shards):
+    """An index, and the files that it should name."""
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    for shard, names in shards.items():
+        save_file({name: ARRAYS[name] for name in names}, folder / shard)
+
+
+def test_shards_are_read_as_one(tmp_path):
+    write_shards(
+        tmp_path, {"a": "1.safetensors", "b": "2.safetensors"}, {"1.safetensors": "a", "2.safetensors": "b"}
+    )
+    read = read_tensors(tmp_path)
+    assert read.keys() == {"a", "b"} and np.array_equal(read["a"], ARRAYS["a"])
+
+
+@pytest.mark.parametrize(
+    "weight_map, shards, message",
+    [
+        (
+            {"a": "1.safetensors", "b": "2.safetensors"},
+            {"1.safetensors": "a"},
+            "index.json: it names the file 2.safetensors, which is missing; get a fresh copy",
+        ),
+        (
+            {"a": "1.safetensors"},
+            {"1.safetensors": "ab"},
+            "1.safetensors: it and .* disagree about b; get a fresh copy",
+        ),
+        ({"a": "1.safetensors", "b": "1.safetensors"}, {"1.safetensors": "a"}, "disagree about b"),
+        (
+            {"a": "1.safetensors", "b": "2.safetensors"},
+            {"1.safetensors": "ab", "2.safetensors": "b"},
+            "1.safetensors: it and .* disagree about b",
+        ),
+        ({"a": "../1.safetensors"}, {}, "names the file '../1.safetensors', expected a .safetensors file"),
+        ({"a": "/etc/1.safetensors"}, {}, "expected a .safetensors file in its own folder"),
+        ({"a": "x\\1.safetensors"}, {}, "expected a .safetensors file in its own folder"),
+        ({"a": "pytorch_model.bin"}, {}, "names the file 'pytorch_model.bin', expected a .safetensors file"),
+        ({"a": 1}, {}, "no weight_map, from tensors to files"),
+        (None, {}, "no weight_map, from tensors to files"),
+    ],
+)
+def test_shards_that_do_not_fit_their_index_are_refused(tmp_path, weight_map, shards, message):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file(ARRAYS, tmp_path / "1.safetensors")  # not to be found by any name
+    write_shards(folder, weight_map, shards)
+    with pytest.raises(ModelError, match=message):
+        read_tensors(folder)
+
+
+def test_a_pickle_is_not_read_and_the_way_out_is_named(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
+    command = f"python -m extras.huggingface.convert {tmp_path / 'pytorch_model.bin'} OUT_FOLDER"
+    with pytest.raises(ModelError, match="could run any code, so it is not read") as caught:
+        read_tensors(tmp_path)
+    assert command in str(caught.value)

@@ -1,0 +1,186 @@
+"""Line by line: turns continue from the cache, old text is forgotten, and Ctrl-C and Ctrl-D work."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import ROOT, SMALL, without_unbuffered
+
+import gpt2
+from extras import sampling
+from extras.chat import Conversation
+
+N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
+
+
+def from_scratch(ids, params, n, pick=np.argmax):
+    return gpt2.generate(ids, params, N_HEAD, n, pick)
+
+
+def test_each_turn_continues_as_if_the_whole_text_were_read_from_scratch(params):
+    text, ids = Conversation(params, N_HEAD), []
+    for turn in ([1, 2, 3], [4], [5, 6, 7, 8]):
+        assert text.add(turn, 5) == 0
+        ids += turn
+        new_ids = list(text.generate(5))
+        assert new_ids == from_scratch(ids, params, 5)
+        ids += new_ids
+        assert text.ids == ids
+
+
+def test_a_stopped_turn_keeps_the_ids_that_were_seen(params):
+    text = Conversation(params, N_HEAD)
+    text.add([1, 2, 3], 9)
+    seen = [new_id for new_id, _ in zip(text.generate(9), range(4))]
+    assert text.ids[3 : 3 + len(seen)] == seen == from_scratch([1, 2, 3], params, 4)
+    kept = list(text.ids)
+    text.add([7], 3)
+    assert list(text.generate(3)) == from_scratch([*kept, 7], params, 3)
+
+
+def test_only_new_ids_are_read(params, monkeypatch):
+    sizes, transformer = [], gpt2.transformer
+    monkeypatch.setattr(
+        gpt2, "transformer", lambda ids, **rest: sizes.append(len(ids)) or transformer(ids, **rest)
+    )
+    text = Conversation(params, N_HEAD)
+    text.add([1, 2, 3], 3)
+    list(text.generate(3))
+    text.add([4, 5], 2)
+    list(text.generate(2))
+    assert sizes == [3, 1, 1, 3, 1]  # the last id of a turn is read with the next
+
+
+def test_a_text_that_outgrows_the_context_keeps_its_last_half_context(params):
+    text = Conversation(params, N_HEAD)
+    ids = list(range(20))
+    assert text.add(ids, 10) == 0
+    ids += list(text.generate(10))
+    n_forgotten = text.add([50, 51], 10)
+    ids += [50, 51]
+    assert n_forgotten == len(ids) - N_CTX // 2 and text.ids == ids[n_forgotten:]
+    assert list(text.generate(10)) == from_scratch(ids[n_forgotten:], params, 10)
+
+
+@pytest.mark.parametrize("n_room", [1, 16, N_CTX - 1])
+def test_a_line_longer_than_the_context_leaves_room_for_new_tokens(params, n_room):
+    text = Conversation(params, N_HEAD)
+    text.add(range(90), n_room)
+    assert 1 <= len(text.ids) <= N_CTX - n_room and text.ids[-1] == 89
+    assert len(list(text.generate(n_room))) == n_room
+
+
+def test_the_pick_of_each_turn_sees_the_whole_text(params):
+    new_pick = sampling.pick_maker(0, temperature=0, repetition_penalty=1e6)
+    text = Conversation(params, N_HEAD)
+    for turn in range(2):
+        text.add([turn + 1, turn + 4], 8)
+        list(text.generate(8, new_pick(text.ids, turn)))
+    assert len(set(text.ids)) == len(text.ids) == 20
+
+
+# ---- on a terminal -----------------------------------------------------------------------------------------
+
+pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
+
+
+class Terminal:
+    """`python gpt2.py` on its own pseudo-terminal."""
+
+    def __init__(self, *words):
+        self.screen, theirs = pty.openpty()
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": without_unbuffered()}
+        self.process = subprocess.Popen([sys.executable, "gpt2.py", *words], cwd=ROOT, **streams)
+        os.close(theirs)
+        self.seen = ""
+
+    def wait_for(self, text):
+        """Read until this text arrives; return what arrived before it, since the last call."""
+        while text not in self.seen:
+            assert select.select([self.screen], [], [], 60)[0], f"{text!r} does not come after {self.seen!r}"
+            self.seen += os.read(self.screen, 1024).decode(errors="replace")
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def type(self, keys):
+        os.write(self.screen, keys)
+
+    def interrupt_until(self, text):
+        """Send what Ctrl-C would send, again if nothing happens, and read until this text.
+
+        Python's input() misses one that arrives after it has written its prompt and before it waits.
+        """
+        for _ in range(12):
+            self.process.send_signal(signal.SIGINT)
+            if select.select([self.screen], [], [], 5)[0]:
+                break
+        return self.wait_for(text)
+
+    def end(self):
+        """Ctrl-D, and the exit status."""
+        self.type(b"\x04")
+        return self.process.wait(timeout=60)
+
+
+OPTIONS = ("--model_size=tiny", "--n_tokens_to_generate=12")
+
+
+def test_lines_are_continued_until_ctrl_d(tiny):
+    terminal = Terminal(*OPTIONS)
+    terminal.wait_for("Ctrl-D quits.\r\n> ")
+    terminal.type(b"The little fox\n")
+    first = terminal.wait_for("> ")
+    assert first == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"
+    terminal.type(b"Then he saw\n")
+    said = terminal.wait_for("> ").replace("\r", "").removeprefix("Then he saw\n").removesuffix("\n")
+    so_far = first.replace("\r", "").removeprefix("The little fox\n").removesuffix("\n")
+    ids = tiny[0].encode("The little fox") + tiny[0].encode(so_far) + tiny[0].encode("\nThen he saw")
+    assert said == tiny[0].decode(gpt2.generate(ids, tiny[2], tiny[1]["n_head"], 12))
+    assert terminal.end() == 0
+
+
+def test_a_turn_ends_before_the_stop_text():
+    terminal = Terminal(*OPTIONS, "--stop= ran")
+    terminal.wait_for("> ")
+    terminal.type(b"The little fox\n")
+    assert terminal.wait_for("> ").endswith(" was so frightened that he\r\n")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_stops_the_turn_but_not_the_program():
+    terminal = Terminal("--model_size=tiny", "--n_tokens_to_generate=200", "--seed=1")
+    terminal.wait_for("> ")
+    terminal.type(b"Once upon a time\n")
+    terminal.wait_for("Once upon a time\r\n")
+    for _ in range(2):  # while it writes, and while it waits for a line
+        terminal.interrupt_until("> ")
+    assert terminal.end() == 0
+
+
+def test_the_user_is_told_when_text_is_forgotten():
+    terminal = Terminal("--model_size=tiny", "--n_tokens_to_generate=100")
+    terminal.wait_for("> ")
+    for _ in range(3):
+        terminal.type(b"Once upon a time there was a fox, and he went out\n")
+        said = terminal.wait_for("> ")
+    assert "tokens forgotten: the model sees 256]" in said
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--n_tokens_to_generate=256"], "n_tokens_to_generate is 256: in a chat at most 255 fit"),
+        (["--seed=1", "--n_samples=2"], "--n_samples, --lookup and --explain need a prompt"),
+        (["--lookup"], "need a prompt"),
+        (["--prompt="], "the prompt is empty"),
+    ],
+)
+def test_options_that_a_chat_cannot_use_are_refused(words, message):
+    terminal = Terminal("--model_size=tiny", *words)
+    terminal.wait_for(message)
+    assert terminal.process.wait(timeout=60) == 2

@@ -1,0 +1,127 @@
+"""extras.inside: its steps are those of gpt2, and it replaces one array without touching the others."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from helpers import SMALL, assert_same_logits, run_python
+
+import gpt2
+from extras import inside
+from extras.huggingface.variants import relu
+from weights import flatten
+
+N_HEAD, N_EMBD, N_SEQ = SMALL["n_head"], SMALL["n_embd"], 7
+IDS = [5, 9, 5, 80, 3, 11, 5]
+BATCH = [IDS, IDS[::-1], range(N_SEQ)]
+STEPS = ["ln_1", "q", "k", "v", "weights", "heads", "attn", "x + attn"]
+STEPS += ["ln_2", "c_fc", "act", "mlp", "x + mlp"]
+
+
+def logits_of(x, params):
+    return gpt2.layer_norm(x, **params["ln_f"]) @ params["wte"].T
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("n_seq", [1, N_SEQ])
+def test_the_last_step_of_a_block_is_its_result(params, batch, n_seq):
+    x = np.random.default_rng(1).normal(size=(*batch, n_seq, N_EMBD)).astype(np.float32)
+    before = x.copy()
+    steps = inside.block_steps(x, **params["blocks"][1], n_head=N_HEAD)
+    assert np.array_equal(x, before)
+    assert_same_logits(steps["x + mlp"], gpt2.transformer_block(x, **params["blocks"][1], n_head=N_HEAD))
+    shapes = dict.fromkeys(("q", "k", "v", "heads"), (N_HEAD, n_seq, N_EMBD // N_HEAD))
+    shapes |= dict.fromkeys(("c_fc", "act"), (n_seq, 4 * N_EMBD)) | {"weights": (N_HEAD, n_seq, n_seq)}
+    assert list(steps) == STEPS
+    for name, array in steps.items():
+        assert array.shape == (*batch, *shapes.get(name, (n_seq, N_EMBD))) and array.dtype == np.float32, name
+
+
+def test_the_residual_stream_goes_from_the_embeddings_to_the_logits_one_write_at_a_time(params):
+    stream = inside.residual_stream(IDS, **params, n_head=N_HEAD)
+    assert stream.shape == (5, N_SEQ, N_EMBD) and stream.dtype == np.float32
+    assert np.array_equal(stream[0], params["wte"][IDS] + params["wpe"][:N_SEQ])
+    for i, block in enumerate(params["blocks"]):
+        x, after_attention, after_mlp = stream[2 * i : 2 * i + 3]
+        attn = gpt2.mha(gpt2.layer_norm(x, **block["ln_1"]), **block["attn"], n_head=N_HEAD)
+        assert_same_logits(after_attention, x + attn)
+        assert_same_logits(after_mlp, gpt2.transformer_block(x, **block, n_head=N_HEAD))
+    assert_same_logits(logits_of(stream[-1], params), gpt2.gpt2(IDS, **params, n_head=N_HEAD))
+
+
+def test_rows_of_attention_sum_to_one_and_see_no_later_token(tiny):
+    maps = np.array(list(inside.attention_maps(IDS, **tiny[2], n_head=6)))
+    assert maps.shape == (6, 6, N_SEQ, N_SEQ) and np.allclose(maps.sum(axis=-1), 1, atol=1e-6)
+    assert np.all(maps[..., np.tri(N_SEQ) == 0] == 0) and np.all(maps[..., np.tri(N_SEQ) == 1] > 0)
+
+
+def test_a_batch_gives_the_same_as_its_rows_one_at_a_time(params):
+    maps = list(inside.attention_maps(BATCH, **params, n_head=N_HEAD))
+    stream = inside.residual_stream(BATCH, **params, n_head=N_HEAD)
+    for i, ids in enumerate(BATCH):
+        assert_same_logits(stream[:, i], inside.residual_stream(ids, **params, n_head=N_HEAD))
+        for together, alone in zip(maps, inside.attention_maps(ids, **params, n_head=N_HEAD), strict=True):
+            assert_same_logits(together[i], alone)
+
+
+@pytest.mark.parametrize(
+    "name", "layer_norm linear split_heads merge_heads causal_mask attention_weights softmax".split()
+)
+def test_a_function_replaced_in_gpt2_is_replaced_in_the_steps(params, name):
+    before, f = inside.residual_stream(IDS, **params, n_head=N_HEAD)[-1], getattr(gpt2, name)
+    with mock.patch.object(gpt2, name, lambda *args, **options: np.arctan(f(*args, **options))):
+        patched = inside.residual_stream(IDS, **params, n_head=N_HEAD)[-1]
+        assert_same_logits(logits_of(patched, params), gpt2.gpt2(IDS, **params, n_head=N_HEAD))
+    assert np.abs(patched - before).max() > 0.1
+
+
+def test_a_block_may_carry_its_own_activation_and_epsilons(params):
+    x, block = np.float32(np.random.default_rng(1).normal(size=(N_SEQ, N_EMBD))), params["blocks"][0]
+    plain = inside.block_steps(x, **block, n_head=N_HEAD)["x + mlp"]
+    for part, own in (("mlp", {"act": relu}), ("ln_1", {"eps": 0.5}), ("ln_2", {"eps": 0.5})):
+        changed = block | {part: block[part] | own}
+        found = inside.block_steps(x, **changed, n_head=N_HEAD)["x + mlp"]
+        assert_same_logits(found, gpt2.transformer_block(x, **changed, n_head=N_HEAD))
+        assert np.abs(found - plain).max() > 0.1
+
+
+@pytest.mark.parametrize("path", ["wpe", "ln_f/g", "h1/attn/c_proj/w"])
+def test_replace_changes_one_array_shares_the_others_and_leaves_its_arguments_alone(params, path):
+    params["blocks"][0]["mlp"]["act"] = relu
+    arrays = flatten(params)
+    copies = {name: np.copy(array) for name, array in arrays.items()}
+    given = np.random.default_rng(2).normal(size=arrays[path].shape)
+    kept = given.copy()
+    replaced = flatten(inside.replace(params, path, given))
+    assert np.array_equal(given, kept) and list(replaced) == list(arrays) == list(flatten(params))
+    assert replaced[path].dtype == np.float32 and np.array_equal(replaced[path], given.astype(np.float32))
+    for name, array in flatten(params).items():
+        assert array is arrays[name] and np.array_equal(array, copies[name]), name
+        assert name == path or replaced[name] is array, name
+
+
+@pytest.mark.parametrize(
+    "path, shape, message",
+    [
+        ("h2/attn/c_proj/w", (24, 24), "'h2/attn/c_proj/w' is not an array of this model: it has wte, wpe, "),
+        ("wpe", (31, 24), r"wpe is \[32, 24\], but the array given is \[31, 24\]"),
+        ("h0/mlp/c_fc/w", (96, 24), r"h0/mlp/c_fc/w is \[24, 96\], but the array given is \[96, 24\]"),
+        ("ln_f/b", (1, 24), r"ln_f/b is \[24\], but the array given is \[1, 24\]"),
+        ("ln_f/b", (), r"ln_f/b is \[24\], but the array given is \[\]"),
+    ],
+)
+def test_replace_refuses_unknown_names_and_wrong_shapes_in_one_line(params, path, shape, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        inside.replace(params, path, np.zeros(shape, dtype=np.float32))
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 140
+
+
+def test_inside_does_not_import_matplotlib():
+    done = run_python("-c", "import extras.inside, sys; print('matplotlib' in sys.modules)")
+    assert done.stdout == b"False\n"
+
+
+def test_replace_refuses_a_leaf_that_is_not_an_array(params):
+    blocks = [block | {"mlp": block["mlp"] | {"act": np.tanh}} for block in params["blocks"]]
+    with pytest.raises(ValueError, match="'h0/mlp/act' is not an array"):
+        inside.replace(params | {"blocks": blocks}, "h0/mlp/act", np.tanh)

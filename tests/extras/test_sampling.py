@@ -1,0 +1,371 @@
+"""Filters agree with slow loops and with transformers, draws with probabilities; a seed gives one text."""
+
+import json
+import math
+import os
+import signal
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import ROOT, SMALL, run_python
+
+import gpt2
+import utils
+from extras import batching, sampling, scoring, speculative
+
+RNG = np.random.default_rng(0)
+ROWS = [np.float32(RNG.normal(0, std, n)) for std in (0.5, 2, 6) for n in (1, 7, 300)]
+ROWS += [np.float32(RNG.integers(0, 3, 300)), np.float32([1, 1, 1, 1]), np.float32([3, -np.inf, 3, 2, -1, 2])]
+IDS = [0, 2, 2]
+
+
+def slowly(logits, ids, name, x):
+    """What a filter keeps and changes, one token at a time."""
+    logits = [float(logit) for logit in logits]
+    p = [math.exp(logit - max(logits)) for logit in logits]
+    p = [weight / sum(p) for weight in p]
+    order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))
+    if name == "repetition_penalty":
+        return [(z / x if z > 0 else z * x) if i in ids else z for i, z in enumerate(logits)]
+    if name == "temperature" and x > 0:
+        return [logit / x for logit in logits]
+    if name == "temperature":
+        kept = order[:1]
+    if name == "top_k":
+        kept = order[:x]
+    if name == "top_p":
+        kept = [i for n, i in enumerate(order) if sum(p[j] for j in order[:n]) < x]
+    if name == "min_p":
+        kept = [i for i in order if p[i] >= x * max(p) * (1 - 1e-9)]
+    return [logit if i in kept else -math.inf for i, logit in enumerate(logits)]
+
+
+@pytest.mark.parametrize(
+    "name, x",
+    [
+        *[("repetition_penalty", x) for x in (1.3, 0.5, 1)],
+        *[("temperature", x) for x in (0, 0.3, 1, 2.5)],
+        *[("top_k", x) for x in (1, 2, 3, 40, 10**6)],
+        *[("top_p", x) for x in (1e-9, 0.5, 0.9, 0.999, 1)],
+        *[("min_p", x) for x in (0, 0.05, 0.5, 1)],
+    ],
+)
+def test_each_filter_does_what_a_slow_loop_does_and_does_not_change_its_argument(name, x):
+    (apply,) = sampling.filters(**{name: x}).values()
+    for logits in ROWS:
+        ids, before = [i for i in IDS if i < len(logits)], logits.copy()
+        filtered = apply(logits, ids)
+        assert filtered.dtype == np.float32 and np.array_equal(logits, before)
+        assert np.allclose(filtered, slowly(logits, ids, name, x), rtol=1e-6)
+
+
+def test_top_k_keeps_exactly_k_tokens_and_among_ties_the_lower_ids():
+    (apply,) = sampling.filters(top_k=3).values()
+    assert apply(np.float32([1, 2, 1, 5, 1]), []).tolist() == [1, 2, -np.inf, 5, -np.inf]
+
+
+def test_top_p_keeps_among_ties_the_lower_ids():
+    (apply,) = sampling.filters(top_p=0.5).values()
+    assert np.isfinite(apply(np.zeros(4, dtype=np.float32), [])).tolist() == [True, True, False, False]
+
+
+def test_top_p_keeps_the_token_that_crosses_p():
+    logits = np.log(np.float32([0.5, 0.3, 0.2]))
+    for p, n_kept in ((0.4, 1), (0.6, 2), (0.79, 2), (0.81, 3), (1, 3)):
+        (apply,) = sampling.filters(top_p=p).values()
+        assert np.isfinite(apply(logits, [])).sum() == n_kept
+
+
+def test_top_p_sorts_only_likely_tokens_and_keeps_the_same_as_if_it_sorted_all():
+    rng = np.random.default_rng(2)
+    for _ in range(500):
+        n, p = int(rng.integers(1, 3000)), float(rng.uniform())
+        logits = np.float32(rng.normal(0, rng.choice([0.1, 2, 6]), n).round(int(rng.integers(4))))
+        order = np.argsort(-logits, kind="stable")
+        sums = np.cumsum(gpt2.softmax(logits[order].astype(float)))
+        (apply,) = sampling.filters(top_p=p).values()
+        kept = np.flatnonzero(np.isfinite(apply(logits, [])))
+        assert np.array_equal(kept, np.sort(order[: np.searchsorted(sums, p) + 1]))
+
+
+def test_filters_are_applied_in_one_order_whatever_the_order_of_the_settings():
+    names = list(sampling.filters(min_p=0.1, top_p=0.9, top_k=5, temperature=2, repetition_penalty=1.1))
+    assert names == ["repetition_penalty", "temperature", "top_k", "top_p", "min_p"]
+    assert sampling.filters(top_k=None) == {}
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"temperature": -0.1}, "temperature is -0.1: it must be 0 or more"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"top_k": 0}, "top_k is 0: it must be a whole number, 1 or more"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"top_p": 0}, "top_p is 0: it must be above 0 and at most 1"),
+        ({"top_p": 1.01}, "top_p is 1.01"),
+        ({"min_p": 1.5}, "min_p is 1.5: it must be from 0 to 1"),
+        ({"min_p": -1}, "min_p is -1"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0: it must be above 0"),
+        (
+            {"topk": 3},
+            "topk is not a filter: the filters are repetition_penalty, temperature, top_k, top_p, min_p",
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        sampling.filters(**settings)
+
+
+def test_probabilities_are_the_softmax_of_the_filtered_logits():
+    logits = np.float32([2, 1, 0, -1])
+    chain = sampling.filters(temperature=2, top_k=2).values()
+    p = sampling.probabilities(logits, [], chain)
+    odds = math.exp(0.5)
+    assert np.allclose(p, [odds / (1 + odds), 1 / (1 + odds), 0, 0])
+
+
+# ---- drawing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        *[{"temperature": x} for x in (0.5, 2)],
+        {"top_k": 5},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.5},
+        {"temperature": 1.5, "top_k": 8, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.2},
+    ],
+)
+def test_ids_are_drawn_as_often_as_their_probabilities_say(settings):
+    n_draws, rng = 20_000, np.random.default_rng(1)
+    logits, ids = np.float32(np.random.default_rng(0).normal(0, 2, 12)), [3, 5, 5]
+    chain = sampling.filters(**settings).values()
+    p = sampling.probabilities(logits, ids, chain).astype(float)
+    left = sampling.filtered(logits, ids, chain)
+    counts = np.bincount([sampling.noisy_argmax(left, rng) for _ in range(n_draws)], minlength=12)
+    deviation = (n_draws * p * (1 - p)) ** 0.5
+    assert np.all(np.abs(counts - n_draws * p) <= 5 * deviation) and counts[p == 0].sum() == 0
+
+
+def test_rare_tokens_are_drawn_as_rarely_as_they_should_be():
+    """A thousand tokens share one draw in ten; three thousand others share one in three trillion."""
+    p = np.repeat([0.9, 1e-4, 1e-16], [1, 1000, 3000])
+    logits, rng, n_draws = np.log(p).astype(np.float32), np.random.default_rng(2), 20_000
+    drawn = np.array([sampling.noisy_argmax(logits, rng) for _ in range(n_draws)])
+    assert abs((drawn > 0).sum() - n_draws * 0.1) <= 5 * (n_draws * 0.1 * 0.9) ** 0.5
+    assert drawn.max() <= 1000 and len(np.unique(drawn)) > 800
+
+
+class Extreme:
+    """A generator whose exponential noise is always this number."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def standard_exponential(self, size):
+        return np.full(size, self.number)
+
+
+@pytest.mark.parametrize("number", [0.0, 2.0**-60, 50.0])
+def test_a_removed_token_is_never_drawn(number):
+    logits = np.float32([-np.inf, -20, -90, -5, -np.inf])
+    assert np.isfinite(sampling.noisy(logits, Extreme(number))[1:4]).all()
+    assert sampling.noisy_argmax(logits, Extreme(number)) == 3
+
+
+def test_every_token_gets_the_same_noise_whatever_the_filters_remove():
+    logits, rng = np.float32(np.random.default_rng(0).normal(0, 2, 50)), np.random.default_rng(1)
+    plain = sampling.noisy(logits, rng)
+    for settings in ({"top_k": 7}, {"top_p": 0.5}, {"min_p": 0.2}, {"temperature": 0}):
+        left = sampling.filtered(logits, [], sampling.filters(**settings).values())
+        same = np.random.default_rng(1)
+        scores, kept = sampling.noisy(left, same), np.isfinite(left)
+        assert 0 < kept.sum() < 50 and np.array_equal(np.isfinite(scores), kept)
+        assert np.array_equal(scores[kept], plain[kept])
+        assert same.bit_generator.state == rng.bit_generator.state, "the next draw would have other noise"
+
+
+# ---- one seed, one text ------------------------------------------------------------------------------------
+
+
+def pick_of(prompt, i, **settings):
+    return sampling.picker(prompt, rng=np.random.default_rng([7, i]), **settings)
+
+
+SETTINGS = {"temperature": 2, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repetition_penalty": 1.2}
+
+
+def test_a_seed_gives_the_same_text_alone_in_a_batch_and_with_guesses(params):
+    n_head, prompts = SMALL["n_head"], [[1, 2, 3], [4, 5, 6, 7], [8]]
+    picks = [pick_of(prompt, i, **SETTINGS) for i, prompt in enumerate(prompts)]
+    together = batching.generate(prompts, params, n_head, 20, picks)
+    for i, prompt in enumerate(prompts):
+        alone = gpt2.generate(prompt, params, n_head, 20, pick_of(prompt, i, **SETTINGS))
+        guessed = speculative.stream(prompt, params, n_head, 20, pick_of(prompt, i, **SETTINGS))
+        assert alone == together[i] == list(guessed)
+    assert len(set(map(tuple, together))) == 3
+
+
+def test_different_seeds_give_different_texts(params):
+    texts = [gpt2.generate([1], params, 3, 20, pick_of([1], i, temperature=2)) for i in range(5)]
+    assert len(set(map(tuple, texts))) == 5
+
+
+N_TEXTS, N_NEW = 12, 60  # drawn from the bundled model in each of the ways below
+MIXED = [
+    {"temperature": 1},
+    {"temperature": 0.8, "top_k": 40},
+    {"temperature": 0.8, "top_p": 0.9},
+    {"temperature": 1.2, "min_p": 0.02, "repetition_penalty": 1.2},
+]
+CORES = ["Nehalem", "Haswell", "SkylakeX"]  # kernels of OpenBLAS with vectors of 4, 8 and 16 numbers
+
+
+def beginnings(encoder):  # -> N_TEXTS lists of ids
+    """Random pieces of the stories, of 5 to 40 tokens."""
+    stories = scoring.split_documents((ROOT / "tests" / "stories.txt").read_text(encoding="utf-8"))
+    rng, ids = np.random.default_rng(0), encoder.encode("".join(stories))
+    starts, lengths = rng.integers(len(ids) - 40, size=N_TEXTS), rng.integers(5, 41, size=N_TEXTS)
+    return [ids[start : start + length] for start, length in zip(starts, lengths)]
+
+
+def drawn(ids, n, params, n_head, stream=gpt2.stream):
+    """Text n: sample n mod 3 of seed n, with each of the settings in turn."""
+    pick = sampling.pick_maker(n, **MIXED[n % 4])(ids, n % 3)
+    return list(stream(ids, params, n_head, N_NEW, pick))
+
+
+def drawn_among_three(ids, n, params, n_head):
+    new_pick = sampling.pick_maker(n, **MIXED[n % 4])
+    samples = batching.samples(ids, params, n_head, N_NEW, [new_pick(ids, i) for i in range(3)])
+    return list(samples[n % 3])
+
+
+def drawn_alone():
+    """All texts, one after the other; a process with other kernels runs this too."""
+    encoder, hparams, params = utils.load_encoder_hparams_and_params("tiny", "models")
+    return [drawn(ids, n, params, hparams["n_head"]) for n, ids in enumerate(beginnings(encoder))]
+
+
+def drawn_with_core(core):
+    """All texts, drawn with the OpenBLAS kernels of this name; skip where they cannot run."""
+    program = "import json, test_sampling as t; print(json.dumps(t.drawn_alone()))"
+    env = os.environ | {"OPENBLAS_CORETYPE": core, "OPENBLAS_VERBOSE": "2"}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    done = run_python("-c", program, env=env)
+    if f"Core: {core}".encode() not in done.stdout + done.stderr:
+        pytest.skip(f"this NumPy has no OpenBLAS with kernels named {core}")
+    if done.returncode in (-signal.SIGILL, 0xC000001D):  # the latter on Windows
+        pytest.skip(f"this processor lacks instructions that OpenBLAS's {core} kernels use")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return drawn_alone()
+
+
+def gap(ids, n, place, a, b, params, n_head):
+    """The gap between the two best noisy scores, which must be those of a and b, over the largest logit."""
+    logits = gpt2.gpt2(ids, **params, n_head=n_head)[-1]
+    chain, rng = sampling.filters(**MIXED[n % 4]).values(), np.random.default_rng([n, n % 3])
+    for _ in range(place + 1):  # the noise of every token before, and of this one
+        scores = sampling.noisy(sampling.filtered(logits, ids, chain), rng)
+    assert {a, b} == set(np.argsort(scores)[-2:].tolist()), f"text {n}, id {place}: {a}, not {b}"
+    return np.ptp(np.sort(scores)[-2:]) / np.abs(logits).max()
+
+
+def assert_same_draws(ours, alone, tiny):  # -> the gap at the first difference of each text that differs
+    """Equal, or different for the first time where the two best noisy scores are too close to tell apart."""
+    encoder, hparams, params = tiny
+    gaps = []
+    for n, ids in enumerate(beginnings(encoder)):
+        assert len(ours[n]) == len(alone[n]) == N_NEW
+        places = [place for place, (a, b) in enumerate(zip(ours[n], alone[n])) if a != b]
+        if places:
+            a, b, so_far = ours[n][places[0]], alone[n][places[0]], ids + alone[n][: places[0]]
+            gaps.append(gap(so_far, n, places[0], a, b, params, hparams["n_head"]))
+            assert gaps[-1] <= 1e-5, f"text {n}, id {places[0]}: {a}, not {b}; gap {gaps[-1]:.1e}"
+    return gaps
+
+
+def with_many_guesses(*words):
+    """`speculative.stream`, but a match of one id is enough for a guess: drawn texts seldom match longer."""
+    return speculative.stream(*words, guess=partial(speculative.lookup, n_gram=1))
+
+
+WAYS = {
+    "among three": drawn_among_three,
+    "lookup": partial(drawn, stream=with_many_guesses),
+    "chunks of 7": drawn,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_seed_draws_the_same_text_however_it_is_computed(tiny, alone, way, monkeypatch):
+    encoder, hparams, params = tiny
+    draw, n_head = WAYS[way], hparams["n_head"]
+    if way == "chunks of 7":
+        monkeypatch.setattr(gpt2, "prefill", partial(gpt2.prefill, n_chunk=7))
+    ours = [draw(ids, n, params, n_head) for n, ids in enumerate(beginnings(encoder))]
+    assert_same_draws(ours, alone, tiny)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_seed_draws_the_same_text_with_other_kernels(tiny, alone, core):
+    assert_same_draws(drawn_with_core(core), alone, tiny)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 1}, {"min_p": 1}, {"top_p": 1e-9}])
+def test_settings_that_leave_one_token_are_greedy(params, settings):
+    greedy = gpt2.generate([1, 2], params, SMALL["n_head"], 15)
+    assert gpt2.generate([1, 2], params, SMALL["n_head"], 15, pick_of([1, 2], 0, **settings)) == greedy
+
+
+def test_a_penalty_applies_to_the_prompt_and_to_what_was_chosen():
+    pick = sampling.picker([0], temperature=0, repetition_penalty=10, rng=np.random.default_rng(0))
+    assert [pick(np.float32([5, 4, 3, 0.1])) for _ in range(4)] == [1, 2, 0, 0]
+
+
+def test_a_draft_draws_with_the_same_filters(params):
+    probabilities = partial(sampling.probabilities, chain=sampling.filters(top_k=3).values())
+    draft = speculative.DraftSampler(params, 3, probabilities, np.random.default_rng(0))
+    ids = list(speculative.stream([1, 2], params, 3, 20, draft.pick, draft.guess))
+    for n, new_id in enumerate(ids):
+        logits = gpt2.gpt2([1, 2, *ids[:n]], **params, n_head=3)[-1]
+        assert new_id in np.argsort(-logits)[:3]
+
+
+@pytest.mark.parity
+def test_the_filters_of_transformers_do_the_same(transformers):
+    import torch
+    from transformers.generation import logits_process as theirs
+
+    processors = {
+        "repetition_penalty": theirs.RepetitionPenaltyLogitsProcessor,
+        "temperature": theirs.TemperatureLogitsWarper,
+        "top_k": theirs.TopKLogitsWarper,
+        "top_p": theirs.TopPLogitsWarper,
+        "min_p": theirs.MinPLogitsWarper,
+    }
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        n = int(rng.integers(5, 3000))
+        row = np.float32(rng.normal(0, rng.choice([0.5, 2, 6]), n))
+        ids, p = rng.integers(0, n, 20), float(rng.uniform(0.01, 0.99))
+        settings = {"repetition_penalty": 1 + p, "temperature": 2 * p, "top_k": int(rng.integers(1, n))}
+        settings |= {"top_p": p, "min_p": p / 2}
+        ours, judged = row, torch.from_numpy(row[None])
+        for name, apply in sampling.filters(**settings).items():
+            ours = apply(ours, ids)
+            judged = processors[name](settings[name])(torch.from_numpy(ids[None]), judged)
+            assert np.array_equal(np.isfinite(ours), np.isfinite(judged[0].numpy())), name
+            assert np.allclose(ours, judged[0].numpy(), rtol=1e-5)

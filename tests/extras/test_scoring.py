@@ -1,0 +1,221 @@
+"""Scores agree with slow loops, and the loss with that of transformers (`pytest -m parity`)."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from helpers import SMALL, assert_same_logits, run_python
+
+import gpt2
+from extras import scoring
+
+N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
+STORY = "The little fox ran away, and hid himself in the bushes. Nobody saw him: it was dark."
+
+
+def ids_of(n, seed=0):
+    return np.random.default_rng(seed).integers(0, SMALL["n_vocab"], n)
+
+
+def slowly(ids, params, n_seen):
+    """Surprise and rank of each token except the first, given n_seen(i) tokens before token i."""
+    found = []
+    for i in range(1, len(ids)):
+        logits = gpt2.gpt2(ids[i - n_seen(i) : i], **params, n_head=N_HEAD)[-1].astype(float)
+        total = sum(math.exp(logit - logits.max()) for logit in logits)
+        rank = 1 + sum(logit > logits[ids[i]] for logit in logits)
+        found.append((math.log(total) - (logits[ids[i]] - logits.max()), rank))
+    return np.array(found).reshape(-1, 2).T
+
+
+@pytest.mark.parametrize("n", [2, 3, N_CTX, N_CTX + 1])
+def test_a_text_that_fits_is_scored_token_by_token_given_all_before(params, n):
+    surprises, ranks = scoring.score(ids_of(n), params, N_HEAD)
+    wanted = slowly(ids_of(n), params, lambda i: i)
+    assert surprises.dtype == np.float32 and np.allclose(surprises, wanted[0], rtol=1e-4, atol=1e-5)
+    assert ranks.tolist() == wanted[1].tolist()
+
+
+@pytest.mark.parametrize("stride", [1, 5, 16, N_CTX - 1, N_CTX])
+@pytest.mark.parametrize("n", [N_CTX + 2, 2 * N_CTX + 1, 3 * N_CTX + 7])
+def test_a_longer_text_is_scored_in_windows_of_stride_new_tokens(params, n, stride):
+    ids = ids_of(n, seed=1)
+
+    def n_seen(i):  # the first window that reaches token i
+        window = max(0, math.ceil((i - N_CTX) / stride))
+        return i - window * stride
+
+    surprises, ranks = scoring.score(ids, params, N_HEAD, stride)
+    wanted = slowly(ids, params, n_seen)
+    assert len(surprises) == len(ranks) == n - 1
+    assert np.allclose(surprises, wanted[0], rtol=1e-4, atol=1e-5) and ranks.tolist() == wanted[1].tolist()
+
+
+def test_perplexity_is_one_over_the_geometric_mean_of_the_probabilities(params):
+    ids = ids_of(3 * N_CTX, seed=2)
+    p = np.exp(-scoring.nats(ids, params, N_HEAD, 9).astype(float))
+    assert scoring.perplexity(ids, params, N_HEAD, 9) == pytest.approx(np.prod(1 / p ** (1 / len(p))))
+
+
+def test_a_text_of_one_token_has_no_scores(params):
+    surprises, ranks = scoring.score([3], params, N_HEAD)
+    assert surprises.shape == ranks.shape == (0,) and surprises.dtype == np.float32
+
+
+@pytest.mark.parametrize("stride", [0, -1, N_CTX + 1])
+def test_a_stride_that_is_not_from_1_to_n_ctx_is_refused(params, stride):
+    with pytest.raises(ValueError, match=f"stride is {stride}: it must be from 1 to the {N_CTX} tokens"):
+        scoring.score(ids_of(9), params, N_HEAD, stride)
+
+
+def test_a_smaller_stride_gives_more_context_and_less_surprise(tiny):
+    encoder, hparams, params = tiny
+    ids = encoder.encode(STORY * 20)
+    surprises = [scoring.nats(ids, params, hparams["n_head"], stride).mean() for stride in (256, 128, 32)]
+    assert surprises[0] > surprises[1] > surprises[2]
+
+
+def test_a_greedy_pick_has_rank_one(tiny):
+    encoder, hparams, params = tiny
+    prompt = encoder.encode("The little fox")
+    new_ids = gpt2.generate(prompt, params, hparams["n_head"], 15)
+    assert (
+        scoring.score([*prompt, *new_ids], params, hparams["n_head"])[1][len(prompt) - 1 :].tolist()
+        == [1] * 15
+    )
+
+
+def test_the_surprise_of_a_nearly_impossible_token_is_finite():
+    logits = np.float32([[0, 500, 0]])
+    assert scoring.cross_entropy(logits, np.array([0])).tolist() == [500]
+
+
+# ---- loss --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_the_loss_is_the_mean_of_a_slow_loop_over_the_tokens_that_count(params, smoothing):
+    ids, mask = ids_of(12).reshape(2, 6), np.ones((2, 6), bool)
+    mask[0, 3:], mask[1, 0] = False, False
+    surprises, right = [], []
+    for row, counts in zip(ids, mask):
+        logits = gpt2.gpt2(row, **params, n_head=N_HEAD).astype(float)
+        for i in range(1, 6):
+            log_p = [logit - math.log(sum(map(math.exp, logits[i - 1]))) for logit in logits[i - 1]]
+            if counts[i]:
+                surprises.append(-(1 - smoothing) * log_p[row[i]] - smoothing * sum(log_p) / len(log_p))
+                right.append(log_p[row[i]] == max(log_p))
+    loss, accuracy = scoring.loss(ids, params, N_HEAD, mask, smoothing)
+    assert loss == pytest.approx(np.mean(surprises), rel=1e-5)
+    assert accuracy == np.mean(right) and len(surprises) == 7
+
+
+def test_the_loss_is_the_mean_surprise_and_the_accuracy_the_share_of_rank_one(tiny):
+    encoder, hparams, params = tiny
+    ids = encoder.encode(STORY)
+    surprises, ranks = scoring.score(ids, params, hparams["n_head"])
+    loss, accuracy = scoring.loss(ids, params, hparams["n_head"])
+    assert loss == pytest.approx(surprises.mean(), rel=1e-5) and accuracy == np.mean(ranks == 1) > 0.2
+
+
+@pytest.mark.parametrize("ids, mask", [([5], None), ([5, 6], [True, False])])
+def test_a_loss_over_no_tokens_is_refused(params, ids, mask):
+    with pytest.raises(ValueError, match="no token counts"):
+        scoring.loss(ids, params, N_HEAD, mask)
+
+
+def test_choices_are_scored_after_their_context(params):
+    context, choices = [1, 2, 3], [[4], [5, 6], [7, 8, 9]]
+    wanted = []
+    for choice in choices:
+        surprises, _ = slowly(np.array([*context, *choice]), params, lambda i: i)
+        wanted.append(-surprises[2:].sum())
+    assert np.allclose(scoring.choose(context, choices, params, N_HEAD), wanted, rtol=1e-4)
+
+
+# ---- the command -------------------------------------------------------------------------------------------
+
+
+def run(*words, **options):
+    return run_python("-m", "extras.scoring", *words, **options)
+
+
+def test_the_command_prints_what_the_functions_give(tiny, tmp_path):
+    encoder, hparams, params = tiny
+    (tmp_path / "story").write_text(f"{STORY}\n<|endoftext|>\nAnother.\n")
+    texts = [f"{STORY}\n", "Another.\n"]
+    found = [scoring.nats(scoring.document_ids(text, encoder), params, hparams["n_head"]) for text in texts]
+    surprises = np.concatenate(found).astype(float)
+    n_bytes = len(STORY) + 1 + len("Another.\n")
+    wanted = f"""\
+tokens         {len(surprises)}
+nats a token   {surprises.mean():.3f}
+perplexity     {math.exp(surprises.mean()):.2f}
+bits per byte  {surprises.sum() / math.log(2) / n_bytes:.3f}
+"""
+    done = run(str(tmp_path / "story"), "--model_size", "tiny")
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, wanted, b"")
+    piped = run("-", "--model_size=tiny", input=(tmp_path / "story").read_bytes())
+    assert piped.stdout == done.stdout
+
+
+def test_without_colour_the_text_is_shown_with_numbers(tiny, tmp_path):
+    (tmp_path / "story").write_text(STORY)
+    shown, _ = run(str(tmp_path / "story"), "--model_size=tiny", "--show").stdout.decode().split("\n\n")
+    assert re.sub(r"\[\d+\.\d\]", "", shown) == STORY
+    assert len(re.findall(r"\[\d+\.\d\]", shown)) == len(tiny[0].encode(STORY))
+
+
+def test_with_colour_the_shade_of_each_token_follows_its_surprise(tiny):
+    encoder = tiny[0]
+    ids = encoder.encode("one two\n\nthree é")
+    shown = scoring.show_surprise(ids, np.linspace(0.5, 9, len(ids)), encoder, in_colour=True)
+    assert re.sub(r"\033\[[\d;]*m", "", shown) == "one two\n\nthree é"
+    shades = [int(code) for code in re.findall(r"48;5;(\d+)m", shown)]
+    assert shades == sorted(shades, reverse=True) and {*shades} <= {229, 221, 215, 203} and len({*shades}) > 2
+    assert shown.startswith(encoder.decode(ids[:1])) and not re.search(r"m\n", shown.replace("0m\n", ""))
+
+
+@pytest.mark.parametrize(
+    "words, status, message",
+    [
+        ([], 2, "give a file, or - for standard input"),
+        (["{}/none"], 1, "No such file"),
+        (["{}/bytes", "--model_size=tiny"], 2, "is not UTF-8 text .*: save it as UTF-8"),
+        (["{}/empty", "--model_size=tiny"], 2, "is empty"),
+        (["{}/story", "--model_size=tiny", "--stride=257"], 2, "stride is 257: it must be from 1 to the 256"),
+        (["{}/story", "--model_size=tiny", "--stride=x"], 2, "stride is 'x', not a whole number"),
+        (["{}/story", "--model_size=none"], 2, "model_size is 'none', expected tiny"),
+    ],
+)
+def test_a_text_that_cannot_be_scored_is_refused_in_one_line(tmp_path, words, status, message):
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    (tmp_path / "empty").touch()
+    (tmp_path / "story").write_text(STORY)
+    done = run(*[word.format(tmp_path) for word in words])
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (status, b"", 1)
+    assert re.search(message, done.stderr.decode())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_transformers_computes_the_same_loss(transformers, tiny, tmp_path, smoothing):
+    import torch
+
+    from extras.huggingface import export
+
+    encoder, hparams, params = tiny
+    export.save(tmp_path / "tiny", *tiny)
+    model = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "tiny").eval()
+    ids = np.array(encoder.encode(STORY))
+    mask = np.arange(len(ids)) % 3 > 0
+    labels = torch.from_numpy(np.where(mask, ids, -100)[None])
+    with torch.no_grad():
+        out = model(torch.from_numpy(ids[None]), labels=labels)
+        smoothed = torch.nn.functional.cross_entropy(
+            out.logits[0, :-1], labels[0, 1:], label_smoothing=smoothing
+        )
+    wanted = smoothed.item() if smoothing else out.loss.item()
+    ours, _ = scoring.loss(ids, params, hparams["n_head"], mask, smoothing)
+    assert_same_logits(np.float32([ours]), np.float32([wanted]))

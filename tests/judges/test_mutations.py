@@ -1,0 +1,249 @@
+"""Thousands of damaged models, one by one: each is refused, or read as exactly the numbers in its file."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import checkpoint
+import encoder
+import utils
+import weights
+from checkpoint import in_openai_layout, write_checkpoint
+from files import ModelError
+
+HPARAMS = {"n_vocab": 261, "n_ctx": 8, "n_embd": 8, "n_head": 2, "n_layer": 2}
+MERGES = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n")]
+N_MUTATIONS = int(os.environ.get("N_MUTATIONS", 3000))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "hparams.json").write_text(json.dumps(HPARAMS))
+    (tmp_path / "encoder.json").write_text(json.dumps(encoder.vocabulary(MERGES)))
+    (tmp_path / "vocab.bpe").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in MERGES), "utf-8")
+    arrays = weights.flatten(weights.random_params(HPARAMS, np.random.default_rng(0)))
+    write_checkpoint(tmp_path / "model.ckpt", in_openai_layout(arrays))
+    return tmp_path
+
+
+# ---- ways to damage a model: (folder, rng) -> None ---------------------------------------------------------
+
+
+def any_file(folder, rng):
+    path = folder / rng.choice(utils.FILES)
+    return path, path.read_bytes()
+
+
+def flip_bytes(folder, rng):
+    path, whole = any_file(folder, rng)
+    changed = np.frombuffer(whole, np.uint8).copy()
+    at = rng.integers(len(changed), size=rng.choice([1, 1, 1, 2, 20]))
+    changed[at] ^= rng.integers(1, 256, size=len(at), dtype=np.uint8)
+    path.write_bytes(changed.tobytes())
+
+
+def cut(folder, rng):
+    path, whole = any_file(folder, rng)
+    path.write_bytes(whole[: rng.integers(len(whole))])
+
+
+def lengthen(folder, rng):
+    path, whole = any_file(folder, rng)
+    path.write_bytes(whole + rng.bytes(rng.integers(1, 50)))
+
+
+def leave_out(folder, rng):
+    path, whole = any_file(folder, rng)
+    begin, end = sorted(rng.integers(len(whole) + 1, size=2))
+    path.write_bytes(whole[:begin] + whole[end:])
+
+
+def repeat(folder, rng):
+    path, whole = any_file(folder, rng)
+    begin, end = sorted(rng.integers(len(whole) + 1, size=2))
+    path.write_bytes(whole[:end] + whole[begin:])
+
+
+def punch_a_hole(folder, rng):
+    path, whole = any_file(folder, rng)
+    begin, end = sorted(rng.integers(len(whole) + 1, size=2))
+    path.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+
+
+def exchange(folder, rng):
+    one, other = (folder / name for name in rng.choice(utils.FILES, size=2, replace=False))
+    text = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(text)
+
+
+def replace(folder, rng):
+    path, _ = any_file(folder, rng)
+    others = (
+        b"",
+        b"<html>",
+        b"null",
+        b"[]",
+        b"{}",
+        b"0",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        b"\xff",
+    )
+    path.write_bytes(others[rng.integers(len(others))])
+
+
+def delete(folder, rng):
+    any_file(folder, rng)[0].unlink()
+
+
+ODD = (
+    "0",
+    "-1",
+    "1",
+    "3",
+    "9",
+    "true",
+    "null",
+    '"8"',
+    "8.0",
+    "8e0",
+    "NaN",
+    "Infinity",
+    "[8]",
+    "{}",
+    "1" + "0" * 30,
+)
+
+
+def edit_a_number(folder, rng):
+    path = folder / rng.choice(["hparams.json", "encoder.json"])
+    entries = [f"{json.dumps(key)}: {value}" for key, value in json.loads(path.read_text()).items()]
+    i = rng.integers(len(entries))
+    entries[i] = entries[i].rpartition(":")[0] + ": " + rng.choice(ODD)
+    path.write_text("{" + ", ".join(entries) + "}")
+
+
+def edit_the_keys(folder, rng):
+    path = folder / rng.choice(["hparams.json", "encoder.json"])
+    entries = [f"{json.dumps(key)}: {value}" for key, value in json.loads(path.read_text()).items()]
+    i, j = rng.integers(len(entries), size=2)
+    key, _, value = entries[i].rpartition(":")
+    way = rng.integers(4)
+    if way == 0:
+        del entries[i]
+    elif way == 1:
+        entries[i] = f'"{key[1:-1]}_":{value}'
+    elif way == 2:
+        entries.insert(j, f"{key}: {rng.choice(ODD)}")  # the same key twice
+    else:
+        entries.append('"more": 1')
+    path.write_text("{" + ", ".join(entries) + "}")
+
+
+def edit_the_merges(folder, rng):
+    path = folder / "vocab.bpe"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    i, j = rng.integers(1, len(lines), size=2)
+    way = rng.integers(4)
+    if way == 0:
+        del lines[i]
+    elif way == 1:
+        lines[i], lines[j] = lines[j], lines[i]
+    elif way == 2:
+        lines.insert(i, lines[j])
+    else:
+        lines[i] = lines[i][::-1]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def edit_a_variable(folder, rng):
+    variables = {
+        name: np.array(array) for name, array in checkpoint.read_checkpoint(folder / "model.ckpt").items()
+    }
+    name = rng.choice(sorted(variables))
+    array = variables[name]
+    types = [dtype for dtype in checkpoint.DTYPES.values() if dtype not in ("float32", "float16")]
+    way = rng.integers(6)
+    if way == 0:
+        del variables[name]
+    elif way == 1:
+        variables[name + "_"] = variables.pop(name)
+    elif way == 2:
+        variables[name] = array.astype(rng.choice(types))
+    elif way == 3:
+        variables[name] = array.reshape(-1, 4)
+    elif way == 4:
+        array.flat[rng.integers(array.size)] = rng.choice([np.nan, np.inf, -np.inf])
+        variables[name] = array
+    else:
+        variables[name] = array[..., :-1]
+    write_checkpoint(folder / "model.ckpt", variables)
+
+
+WAYS = (
+    flip_bytes,
+    cut,
+    lengthen,
+    leave_out,
+    repeat,
+    punch_a_hole,
+    exchange,
+    replace,
+    delete,
+    edit_a_number,
+    edit_the_keys,
+    edit_the_merges,
+    edit_a_variable,
+)
+
+
+# ---- the claim ---------------------------------------------------------------------------------------------
+
+
+def load(folder):
+    loaded, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    arrays = {name: np.array(array) for name, array in weights.flatten(params).items()}
+    return (loaded.encoder, loaded.bpe_ranks), hparams, arrays
+
+
+@pytest.mark.faults
+def test_a_damaged_model_is_refused_or_differs_in_finite_numbers_only(folder):
+    whole = {name: (folder / name).read_bytes() for name in utils.FILES}
+    vocabulary, hparams, arrays = load(folder)
+    table = checkpoint.read_index(folder / "model.ckpt.index")
+    n_refused = n_same = n_numbers = n_heads = 0
+    for seed in range(N_MUTATIONS):
+        rng = np.random.default_rng(seed)
+        for name, text in whole.items():
+            (folder / name).write_bytes(text)
+        rng.choice(WAYS)(folder, rng)
+        try:
+            found = load(folder)
+        except ModelError as error:
+            assert "\n" not in str(error) and str(folder) in str(error), f"seed {seed}: {error}"
+            n_refused += 1
+            continue
+        assert found[0] == vocabulary, f"seed {seed}: other tokens"
+        data = (folder / utils.DATA).read_bytes()
+        if data == whole[utils.DATA]:
+            wanted = arrays
+        else:
+            wanted = {
+                name.removeprefix("model/"): np.frombuffer(data[at : at + size], "<f4")
+                for name, (_, _, at, size) in table.items()
+            }
+            n_numbers += 1
+        for name, array in found[2].items():
+            assert np.isfinite(array).all() and array.shape == arrays[name].shape, f"seed {seed}: {name}"
+            assert (array.ravel() == wanted[name].ravel()).all(), f"seed {seed}: {name}"
+        if found[1] != hparams:  # nothing else in a model says how many heads it has
+            assert found[1] | {"n_head": 2} == hparams and 8 % found[1]["n_head"] == 0, (
+                f"seed {seed}: {found[1]}"
+            )
+            n_heads += 1
+        n_same += data == whole[utils.DATA]
+    print(f"{N_MUTATIONS} damaged models: {n_refused} refused; of those loaded {n_same} are the same, "
+          f"{n_heads} of them except for n_head, and {n_numbers} have other finite numbers")  # fmt: skip
+    assert n_refused > 0.5 * N_MUTATIONS and n_numbers > 0.02 * N_MUTATIONS

@@ -1,0 +1,137 @@
+"""The numbers of models/tiny/README.md: how well a model predicts a text.
+
+    python -m training.measure others.txt my-model
+
+If no model is named, it measures the bundled one.
+"""
+
+if not __package__:
+    raise SystemExit("measure.py: start it in the project's folder, as python -m training.measure TEXT MODEL")
+
+import gzip
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+import gpt2
+from cli import run
+from extras.inside import attention_maps
+from extras.scoring import bits_per_byte, cross_entropy, document_ids, nats, read_documents
+from utils import load_encoder_hparams_and_params
+
+TINY = Path(__file__).resolve().parent.parent / "models" / "tiny"
+HELP = """\
+python -m training.measure TEXT [MODEL]    how well a model predicts a text
+
+TEXT     a file in UTF-8; a line <|endoftext|> ends a document
+MODEL    as --model_size of gpt2.py: 124M, a folder ...; by default tiny
+--debug  show where in the program an error arose
+
+Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
+"""
+
+# ---- models that only count --------------------------------------------------------------------------------
+
+
+def unigram_nats(ids, counts):  # [n_seq] -> [n_seq - 1]
+    """The surprise of a model that knows only how frequent each token is."""
+    return -np.log(unigrams(counts)[ids[1:]])
+
+
+def unigrams(counts):  # -> [n_vocab]
+    """The probability of each token; every count is raised by one, so that no token is impossible."""
+    return (counts["unigrams"] + 1) / (counts["unigrams"] + 1).sum()
+
+
+def bigram_nats(ids, counts):  # [n_seq] -> [n_seq - 1]
+    """The surprise of a model that knows only how often one token follows another.
+
+    A pair's share has weight 0.9; the rest of the probability is spread over all tokens as in `unigrams`.
+    """
+    ids, n_vocab = np.asarray(ids), len(counts["unigrams"])
+    first, second = counts["bigrams"].T.astype(int)
+    shares = counts["bigram_counts"] / counts["unigrams"][first]
+    counted = np.bincount(first, weights=shares, minlength=n_vocab)  # shares of a token's pairs, added up
+    keys, wanted = first * n_vocab + second, ids[:-1] * n_vocab + ids[1:]
+    at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)  # the counts are sorted by pair
+    share = np.where(keys[at] == wanted, shares[at], 0)
+    return -np.log(0.9 * share + (1 - 0.9 * counted[ids[:-1]]) * unigrams(counts)[ids[1:]])
+
+
+# ---- induction ---------------------------------------------------------------------------------------------
+
+
+def induction(params, n_head, rng, n_draws=20):  # -> nats, [n_layer, n_head]
+    """How much easier random tokens are the second time, and how far each head is an induction head.
+
+    Only the first occurrence predicts the second. A head's score is how much it looks, from a token of the
+    second occurrence, at the one that came next in the first (Olsson et al. 2022, "In-context Learning and
+    Induction Heads"). Both are averages over n_draws draws.
+    """
+    n_vocab, n = len(params["wte"]), min(100, len(params["wpe"]) // 2)
+    ids = rng.integers(n_vocab - 1, size=(n_draws, n))
+    ids = np.concatenate([np.full((n_draws, 1), n_vocab - 1), ids, ids], axis=1)  # after <|endoftext|>
+    surprise = cross_entropy(gpt2.gpt2(ids[:, :-1], **params, n_head=n_head), ids[:, 1:])
+    first, again = surprise[:, 1:n], surprise[:, n + 1 :]  # nothing predicts the first token of the span
+    second = np.arange(n + 1, 2 * n)
+    scores = [
+        weights[..., second, second - n + 1].mean(axis=(0, -1))
+        for weights in attention_maps(ids[:, :-1], **params, n_head=n_head)
+    ]
+    return first.mean() - again.mean(), np.array(scores)
+
+
+# ---- all together ------------------------------------------------------------------------------------------
+
+
+def loss_by_position(texts, encoder, surprise, n_ctx):  # -> [n_ctx], nats
+    """The surprise at each position of a window, averaged over all full windows.
+
+    Raises ValueError if no document fills one.
+    """
+    windows = []
+    for text in texts:
+        surprises = surprise(document_ids(text, encoder))
+        for end in range(n_ctx, len(surprises) + 1, n_ctx):
+            windows.append(surprises[end - n_ctx : end])
+    if not windows:
+        raise ValueError(f"no document is longer than the {n_ctx} tokens that the model can see")
+    return np.mean(windows, axis=0)
+
+
+def command(text: str = "", model_size: str = "tiny"):
+    """Print, in Markdown, how well a model predicts documents that it has not seen."""
+    if not text:
+        raise ValueError("give a text: python -m training.measure TEXT [MODEL] (see --help)")
+    texts = read_documents(text)
+    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir="models")
+    n_head, n_ctx, whole = hparams["n_head"], hparams["n_ctx"], "".join(texts).encode()
+    surprises = {"this model": partial(nats, params=params, n_head=n_head)}
+    counts_path = (TINY if model_size == "tiny" else Path(model_size)) / "counts.npz"
+    if counts_path.exists():
+        counts = dict(np.load(counts_path))
+        surprises["bigram"] = partial(bigram_nats, counts=counts)
+        surprises["unigram"] = partial(unigram_nats, counts=counts)
+    print(f"| {len(texts)} documents, {len(whole):,} bytes | bits per byte |\n|---|---|")
+    for name, surprise in surprises.items():
+        print(f"| {name} | {bits_per_byte(texts, encoder, surprise):.3f} |")
+    print(f"| gzip -9 | {8 * len(gzip.compress(whole, 9)) / len(whole):.3f} |")
+
+    losses = loss_by_position(texts, encoder, surprises["this model"], n_ctx)
+    ranges = list(pairwise(n for n in sorted({0, 1, 4, 16, 64, n_ctx // 2, n_ctx}) if n <= n_ctx))
+    print("\n| position |", *(f"{a + 1} to {b} |" for a, b in ranges))
+    print("|---" * (len(ranges) + 1) + "|")
+    print("| nats a token |", *(f"{losses[a:b].mean():.2f} |" for a, b in ranges))
+
+    gain, scores = induction(params, n_head, np.random.default_rng(0))
+    print(f"\nRandom tokens are {gain:.2f} nats easier the second time.\n")
+    print("| score |", *(f"head {head} |" for head in range(n_head)))
+    print("|---" * (n_head + 1) + "|")
+    for layer, row in enumerate(scores):
+        print(f"| layer {layer} |", *(f"{score:.2f} |" for score in row))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(function=command, help=HELP, program="training.measure"))
