@@ -75,27 +75,15 @@ def test_the_call_that_shows_an_extra_uses_it(name, link, idea, call):
     assert module.__name__.endswith(own) and callable(getattr(module, function))
 
 
-def test_the_calls_on_the_bundled_model_run(tiny, tmp_path, monkeypatch):
-    import numpy as np
-
-    import gpt2
-    from extras import batching, explain, inside, plots, sampling, scoring, speculative
-    from extras.huggingface import export, tensors, vocabulary
-
-    encoder, hparams, params = tiny
-    ids, n_head, rng = encoder.encode("The little fox"), hparams["n_head"], np.random.default_rng(0)
-    attention_map, tokens, pick = np.eye(4), list("abcd"), np.argmax
-    modules = [gpt2, np, batching, explain, inside, plots, sampling, scoring, speculative]
-    names = {module.__name__.rpartition(".")[2]: module for module in [*modules, export, tensors, vocabulary]}
-    names |= dict(encoder=encoder, hparams=hparams, params=params, ids=ids, n_head=n_head, rng=rng)
-    names |= dict(attention_map=attention_map, tokens=tokens, pick=pick)
+def test_the_calls_of_the_extras_run_on_the_bundled_model(tmp_path, monkeypatch):
+    names = {}
+    exec(re.search(r"^```python\n(.*?)^```", EXTRAS, re.DOTALL | re.MULTILINE)[1], names)
     monkeypatch.chdir(tmp_path)
-    calls = [row[-1] for row in ROWS if not re.search("python |openai-community|folder|exact_gelu", row[-1])]
-    # export first, because others read what it writes
-    calls.sort(key=lambda call: "out/tiny" in call and not call.startswith("export"))
+    calls = [call for *_, call in ROWS if not re.search("^python |openai-community|folder", call)]
+    calls.sort(key=lambda call: "out/tiny" in call and not call.startswith("export"))  # it writes out/tiny
     for call in calls:
         assert eval(call, names) is not None or call.startswith("export.save")
-    assert len(calls) == 10
+    assert len(calls) == 11
 
 
 def test_the_texts_shown_do_not_depend_on_last_bits(tiny):
