@@ -32,10 +32,6 @@ CHECKS = {name: f for file in CHECK_FILES for name, f in checks(file).items()}
 SOLUTIONS = {name: f for file in SOLUTION_FILES for name, f in functions(file).items()}
 
 
-def checks_in(number):  # "03" -> {name: check} of this notebook
-    return checks(ROOT / "notebooks" / "tools" / f"checks{number}.py")
-
-
 def cases(table):  # {name: {case: answer or (answer, words)}} -> name, answer ... of each, with an id
     return [
         pytest.param(name, *([case] if isinstance(case, str) else case), id=f"{name}-{title}")

@@ -1,12 +1,23 @@
 """tools/judging.py: what holds for every check of the course, whatever the exercise."""
 
+import importlib
 import inspect
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from checking import CHECK_FILES, CHECKS, SOLUTION_FILES, SOLUTIONS, checks, functions, written
+from checking import (
+    CHECK_FILES,
+    CHECKS,
+    SOLUTION_FILES,
+    SOLUTIONS,
+    cases,
+    checks,
+    functions,
+    warnings_out_of,
+    written,
+)
 
 import gpt2
 from tools import judging
@@ -26,6 +37,35 @@ def test_every_check_has_a_solution_of_the_same_name_and_every_solution_a_check(
 def test_every_file_of_checks_has_a_file_of_tests():
     tests = sorted(path.name for path in Path(__file__).parent.glob("test_checks*.py"))
     assert tests == [f"test_{file.name}" for file in CHECK_FILES] != []
+
+
+TABLES = [importlib.import_module(f"test_{file.stem}") for file in CHECK_FILES]  # RIGHT and WRONG of each
+RIGHT = {name: answers for table in TABLES for name, answers in table.RIGHT.items()}
+WRONG = {name: answers for table in TABLES for name, answers in table.WRONG.items()}
+
+
+def test_every_check_is_tried_with_many_wrong_answers_and_several_right_ones():
+    for table, file in zip(TABLES, CHECK_FILES):
+        assert table.RIGHT.keys() == table.WRONG.keys() == checks(file).keys()
+    assert all(len(RIGHT[name]) >= 2 and len(WRONG[name]) >= 6 for name in RIGHT)
+
+
+@pytest.mark.parametrize("name, body", cases(RIGHT))
+def test_a_different_right_answer_passes(verdict, name, body):
+    assert verdict(name, written(name, body)) == "passes.\n"
+
+
+@pytest.mark.parametrize("name, body, words", cases(WRONG))
+def test_a_wrong_answer_is_given_its_cause(verdict, name, body, words):
+    said = verdict(name, written(name, body))
+    assert said.startswith("your code " if words.startswith("raised") else "not yet. ")
+    assert words in said.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_check_shows_no_warnings(verdict, name):
+    body, _ = next(iter(WRONG[name].values()))
+    assert warnings_out_of(verdict, name, written(name, body)) == []
 
 
 @pytest.mark.parametrize("name", CHECKS)
