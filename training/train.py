@@ -225,7 +225,7 @@ def train(ids, folder, hparams, settings, n_steps, loss_of, measure):
     """Take the remaining steps up to n_steps; every SAVE_EVERY of them, save and print measure(params)."""
     leaves = to_leaves(flatten(random_params(hparams, np.random.default_rng(settings["seed"]))))
     optimizers = make_optimizers(leaves)
-    begin = load_state(folder / STATE, settings, leaves, optimizers) if (folder / STATE).exists() else 0
+    n_taken = load_state(folder / STATE, settings, leaves, optimizers) if (folder / STATE).exists() else 0
 
     def save(step):
         save_state(folder / STATE, settings, step, leaves, optimizers)
@@ -233,8 +233,8 @@ def train(ids, folder, hparams, settings, n_steps, loss_of, measure):
         write_checkpoint(folder / "model.ckpt", in_openai_layout(arrays))
         print(f"{step} steps: {measure(to_params(arrays, hparams, folder))}", flush=True)
 
-    save(begin)  # if saving fails, let it fail now, not after an hour
-    bar = tqdm(range(begin, n_steps), "training", n_steps, initial=begin, disable=None)
+    save(n_taken)  # if saving fails, let it fail now, not after an hour
+    bar = tqdm(range(n_taken, n_steps), "training", n_steps, initial=n_taken, disable=None)
     for step in bar:
         windows = batch(ids, step, hparams["n_vocab"], settings)
         with torch.autocast("cpu", torch.bfloat16):
@@ -305,30 +305,37 @@ def command(
     texts = read_documents(text)
     unseen = read_documents(held_out) if held_out else []
     begun = (folder / STATE).exists()
-    if begun:
-        encoder, hparams, _ = open_model(folder, models_dir=None)
-    else:
-        encoder = learn_vocabulary(texts, n_vocab)
-        hparams["n_vocab"] = len(encoder.encoder)  # fewer, if the text is short
+    encoder = open_model(folder, models_dir="")[0] if begun else learn_vocabulary(texts, n_vocab)
+    hparams["n_vocab"] = len(encoder.encoder)  # fewer, if the text is short
     ids = to_ids(texts, encoder)
     if len(ids) < 3 * n_ctx:
         raise ValueError(f"{text} is too short: {len(ids)} tokens, but 3 n_ctx, {3 * n_ctx}, are needed")
-    n_passes = n_steps * n_windows * n_ctx / len(ids)
-    print(f"{len(texts):,} documents, {len(ids):,} tokens; {n_passes:.1f} passes over them", flush=True)
-    if n_passes > 15:
-        advice = f"--n_steps {round(n_steps * 10 / n_passes)} makes ten passes"
-        print(f"in this many passes a model memorises its text: {advice}")
+    report_passes(len(texts), len(ids), n_steps, n_windows * n_ctx)
     if not begun:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_vocabulary(encoder, folder)
-        write_counts(ids, hparams["n_vocab"], folder / "counts.npz")
-        (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
+        begin(folder, encoder, hparams, ids)
 
     def measure(params):
         surprise = partial(nats, params=params, n_head=n_head)
         return f"{bits_per_byte(unseen, encoder, surprise):.3f} bits per byte" if unseen else "saved"
 
     train(ids, folder, hparams, settings, n_steps, torch.compile(loss) if compile else loss, measure)
+
+
+def report_passes(n_texts, n_ids, n_steps, n_ids_a_step):
+    """Print how often a run goes through its text, and advise against too often."""
+    n_passes = n_steps * n_ids_a_step / n_ids
+    print(f"{n_texts:,} documents, {n_ids:,} tokens; {n_passes:.1f} passes over them", flush=True)
+    if n_passes > 15:
+        advice = f"--n_steps {round(n_steps * 10 / n_passes)} makes ten passes"
+        print(f"in this many passes a model memorises its text: {advice}")
+
+
+def begin(folder, encoder, hparams, ids):
+    """Write all of a new model but its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_vocabulary(encoder, folder)
+    write_counts(ids, hparams["n_vocab"], folder / "counts.npz")
+    (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
 
 
 def check(hparams, options, folder):
