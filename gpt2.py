@@ -159,11 +159,10 @@ def transformer_block(
 
     (Radford et al. 2019, 2.3)
     """
-    attended = mha(
-        layer_norm(x, **ln_1), **attn, n_head=n_head, kv_cache=kv_cache, n_past=n_past
-    )
-    x = x + attended
-    return x + ffn(layer_norm(x, **ln_2), **mlp)
+    normed = layer_norm(x, **ln_1)
+    x = x + mha(normed, **attn, n_head=n_head, kv_cache=kv_cache, n_past=n_past)
+    normed = layer_norm(x, **ln_2)
+    return x + ffn(normed, **mlp)
 
 
 def transformer(
