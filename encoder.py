@@ -19,7 +19,7 @@ from files import AGAIN, MIXED_UP, ModelError, read_json, shown
 
 END_OF_TEXT = "<|endoftext|>"
 LONGEST_CACHED = 64  # characters in a piece; longer ones seldom recur, and would fill memory
-LONGEST_PLAIN = 16  # bytes in a piece; from there on, merge_long is faster than merge
+LONGEST_PLAIN = 12  # bytes in a piece; beyond, merge_long is faster than merge
 PIECES = regex.compile(
     r"""'(?:s|t|re|ve|m|ll|d)   # the end of a contraction: it's, don't, we're
       | [ ]?\p{L}+              # letters of any alphabet, with the space before them
@@ -102,13 +102,15 @@ class Encoder:
 
     def merge(self, tokens):  # list of tokens -> list of tokens
         """Merge the pair learned first, the leftmost if it occurs twice, until no learned pair is left."""
+        tokens = list(tokens)
+        rank = self.bpe_ranks.get
         while len(tokens) > 1:
-            ranks = [self.bpe_ranks.get(pair, math.inf) for pair in itertools.pairwise(tokens)]
+            ranks = [rank(pair, math.inf) for pair in itertools.pairwise(tokens)]
             first = min(ranks)
             if first == math.inf:
                 break
             i = ranks.index(first)
-            tokens = [*tokens[:i], tokens[i] + tokens[i + 1], *tokens[i + 2 :]]
+            tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
         return tokens
 
     def merge_long(self, tokens):  # list of tokens -> list of tokens

@@ -3,7 +3,13 @@
 The model is that of Radford et al. 2019, "Language Models are Unsupervised Multitask
 Learners": the decoder of Vaswani et al. 2017, "Attention Is All You Need", without an
 encoder, and with each layer norm at the input of its sub-layer (pre-norm). Weights are
-named as in OpenAI's checkpoints, so `f(x, **weights)` puts each where it belongs.
+named as in OpenAI's checkpoints, so `f(x, **weights)` puts each where it belongs:
+
+    params    wte, wpe (token and position embeddings), blocks (a list), ln_f
+    block     ln_1, attn, ln_2, mlp: norm and attention, norm and feed-forward network
+    attn      c_attn (queries, keys and values side by side), c_proj
+    mlp       c_fc, c_proj
+    matrices  w and b, weights and biases; norms have g and b, scale and shift
 
 The sizes, with 124M's in parentheses:
 
@@ -67,7 +73,7 @@ def linear(x, w, b):  # [n_in], [n_in, n_out], [n_out] -> [n_out]
 def ffn(x, c_fc, c_proj, act=gelu):  # [n_seq, n_embd] -> [n_seq, n_embd]
     """gelu(x w₁ + b₁) w₂ + b₂, each token on its own; w₁ widens n_embd to 4 n_embd.
 
-    (Vaswani et al. 2017, 3.3)
+    (Vaswani et al. 2017, 3.3) A variant of GPT-2 may have another act in its weights.
     """
     hidden = act(linear(x, **c_fc))
     return linear(hidden, **c_proj)
@@ -181,7 +187,10 @@ def transformer(
 def gpt2(
     inputs, wte, wpe, blocks, ln_f, n_head, kv_cache=None, n_past=0
 ):  # [n_seq] -> [n_seq, n_vocab]
-    """transformer(inputs) wteᵀ: at each position, a score (logit) for each next token."""
+    """transformer(inputs) wteᵀ: at each position, a score (logit) for each next token.
+
+    The embedding is the output matrix too: the two are tied.
+    """
     hidden = transformer(inputs, wte, wpe, blocks, ln_f, n_head, kv_cache, n_past)
     return hidden @ wte.T
 
@@ -194,14 +203,21 @@ def new_kv_cache(params, n_head, n_ctx, n_batch=None):  # -> array of float32
 
     The caller's n_past counts the tokens whose keys and values are in it.
     """
-    # Linux's malloc returns a large freed array to the system, so the next one pays for
-    # fresh, zeroed pages: a quarter of a long prompt's time. After one array of 16 MB has
-    # been freed, it keeps smaller ones for reuse (man mallopt).
-    np.empty(2**24, dtype=np.uint8)
+    keep_freed_memory()
     n_layer, n_embd = len(params["blocks"]), params["wpe"].shape[-1]
     batch = () if n_batch is None else (n_batch,)
     shape = (n_layer, 2, *batch, n_head, n_ctx, n_embd // n_head)
     return np.zeros(shape, dtype=np.float32)
+
+
+def keep_freed_memory():
+    """On Linux, let malloc keep the memory of large arrays for the next ones.
+
+    At first it returns it to the system, and the next array pays for fresh, zeroed pages:
+    a quarter of a long prompt's time. After one array of 16 MB has been freed, it keeps
+    that of smaller ones (man mallopt).
+    """
+    np.empty(2**24, dtype=np.uint8)
 
 
 def prefill(
@@ -222,7 +238,7 @@ def prefill(
 
 
 def next_logits(hidden, params):  # [n_embd] -> [n_vocab]
-    """hidden wteᵀ: a score (logit) for each next token.
+    """hidden wteᵀ, the last step of `gpt2`, for the positions that are needed.
 
     Raises FloatingPointError if one of them is NaN or ∞.
     """
@@ -291,7 +307,7 @@ def is_whole(number):  # -> bool
 def main(
     prompt, n_tokens_to_generate=40, model_size="124M", models_dir="models"
 ):  # str -> str
-    """A model's continuation of the prompt, up to <|endoftext|>.
+    """A model's continuation of the prompt, up to <|endoftext|>: the command's own steps.
 
     `utils.find_model` lists the models. Raises what `utils.open_model` and `stream` do.
     """

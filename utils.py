@@ -42,7 +42,8 @@ KNOWN = {  # bytes and SHA-256, where known
 def load_encoder_hparams_and_params(model_size, models_dir):  # -> Encoder, hparams, params
     """Load a model for `gpt2.generate`; `find_model` lists the models.
 
-    params are float32 arrays, memory-mapped copy-on-write: you may edit them, the file does not change.
+    params are float32 arrays, memory-mapped copy-on-write if the file is float32 too: you may edit them, the
+    file does not change.
     Raises ValueError for an unknown name, ModelError for files that cannot be fetched or used.
     """
     encoder, hparams, load_params = open_model(model_size, models_dir)
@@ -109,7 +110,7 @@ def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
     with fresh_copy(how):
         get_files(folder, size, BEFORE_WEIGHTS)
         hparams = load_hparams(folder / "hparams.json")
-        encoder = get_encoder(folder, "")
+        encoder = get_encoder(folder.name, folder.parent)
     n_tokens, n_vocab = len(encoder.encoder), hparams["n_vocab"]
     if n_tokens != n_vocab:
         found = f"{n_tokens} tokens in encoder.json, but n_vocab is {n_vocab} in hparams.json"

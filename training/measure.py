@@ -121,7 +121,7 @@ def command(text: str = "", model_size: str = "tiny"):
 
     losses = loss_by_position(texts, encoder, surprises["this model"], n_ctx)
     ranges = list(pairwise(n for n in sorted({0, 1, 4, 16, 64, n_ctx // 2, n_ctx}) if n <= n_ctx))
-    print("\n| position |", *(f"{a + 1} to {b} |" for a, b in ranges))
+    print("\n| position |", *(f"{a + 1} to {b} |" if b > a + 1 else f"{b} |" for a, b in ranges))
     print("|---" * (len(ranges) + 1) + "|")
     print("| nats a token |", *(f"{losses[a:b].mean():.2f} |" for a, b in ranges))
 

@@ -154,6 +154,8 @@ def plain_bpe(encoder, piece):
 @given(st.text(alphabet="abcdehinorst ", min_size=1, max_size=60) | st.text(min_size=1, max_size=60))
 def test_bpe_is_the_plain_way_only_faster(ours, piece):
     assert ours.bpe(piece) == plain_bpe(ours, piece)
+    tokens = [ours.byte_encoder[byte] for byte in piece.encode()]
+    assert ours.merge(tokens) == ours.merge_long(tokens)
 
 
 def test_known_ids(released):

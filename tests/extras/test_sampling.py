@@ -218,7 +218,8 @@ def test_different_seeds_give_different_texts(params):
     assert len(set(map(tuple, texts))) == 5
 
 
-N_TEXTS, N_NEW = 12, 60  # drawn from the bundled model in each of the ways below
+N_TEXTS = int(os.environ.get("N_TEXTS", 12))  # drawn from the bundled model in each of the ways below
+N_NEW = 60  # tokens in each
 MIXED = [
     {"temperature": 1},
     {"temperature": 0.8, "top_k": 40},
