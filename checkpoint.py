@@ -92,15 +92,23 @@ def read_entry(name, message):  # -> dtype, shape, offset, size
     if entry.get(1) not in DTYPES or 7 in entry:
         kind = "in slices" if 7 in entry else f"of TensorFlow's type {shown(entry.get(1))}"
         raise ValueError(f"{shown(name)} is {kind}, which is not supported", "save it whole, as float32")
-    dtype, offset, size = np.dtype(DTYPES[entry[1]]).newbyteorder("<"), entry.get(4, 0), entry.get(5, 0)
-    dims = [dim for _, dim in read_fields(expect(bytes, entry.get(2, b"")))]
-    shape = tuple(dict(read_fields(expect(bytes, dim))).get(1, 0) for dim in dims)
-    for number in (offset, size, *shape):
-        expect(int, number)
+    dtype = np.dtype(DTYPES[entry[1]]).newbyteorder("<")
+    shape = read_shape(expect(bytes, entry.get(2, b"")))
+    offset = expect(int, entry.get(4, 0))
+    size = expect(int, entry.get(5, 0))
     if math.prod(shape) * dtype.itemsize != size:
         found = f"{shown(name)} of shape {shown(list(shape))} and type {dtype} does not take {size:,} bytes"
         raise ValueError(found, AGAIN)
     return dtype, shape, offset, size
+
+
+def read_shape(message):  # -> (n, ...)
+    """The shape of a variable: a TensorShapeProto, one field for each dimension."""
+    shape = []
+    for _, dim in read_fields(message):
+        size = dict(read_fields(expect(bytes, dim))).get(1, 0)
+        shape.append(expect(int, size))
+    return tuple(shape)
 
 
 def expect(kind, value):  # -> the value
@@ -165,7 +173,7 @@ def read_exactly(stream, n):  # -> n bytes
     return stream.read(n)
 
 
-# ---- writing: entry undoes read_entry, block undoes read_block, and so on ----------------------------------
+# ---- writing: encode_entry undoes read_entry, and so on ----------------------------------------------------
 
 
 def write_checkpoint(prefix, variables):
@@ -179,15 +187,15 @@ def write_checkpoint(prefix, variables):
             problem = f"{name!r} of type {array.dtype} cannot be written"
             raise ValueError(f"{problem}: give it a name, and save it as float32")
     index_path, data_path = file_paths(prefix)
-    entries, n_bytes = {b"": b"".join(field(number, value) for number, value in HEADER.items())}, 0
+    entries, n_bytes = {b"": b"".join(encode_field(number, value) for number, value in HEADER.items())}, 0
     with open(f"{data_path}.part", "wb") as data:
         for name, array in sorted(variables.items()):
             content = array.tobytes()
             data.write(content)
-            entries[name.encode()] = entry(array, content, offset=n_bytes)
+            entries[name.encode()] = encode_entry(array, content, offset=n_bytes)
             n_bytes += len(content)
     with open(f"{index_path}.part", "wb") as index:
-        index.write(index_table(entries))
+        index.write(encode_index(entries))
     # between the two steps the old index fits the new data, or the lengths differ and it is refused
     os.replace(f"{data_path}.part", data_path)
     os.replace(f"{index_path}.part", index_path)
@@ -198,45 +206,45 @@ def in_openai_layout(arrays):  # {"wte": array, ...} -> {"model/wte": array, ...
     return {f"model/{name}": array[None] if name.endswith("/w") else array for name, array in arrays.items()}
 
 
-def index_table(entries):  # {key: value}, bytes -> bytes
+def encode_index(entries):  # {key: value}, bytes -> bytes
     """The whole index: one block of entries, the index block, and the footer."""
-    variables = block(entries)
-    index = block({max(entries): place(0, variables)})
-    footer = varint(0) + varint(0) + place(len(variables), index)
-    return variables + index + footer.ljust(40, b"\0") + MAGIC
+    entries_block = encode_block(entries)
+    index_block = encode_block({max(entries): encode_place(0, entries_block)})
+    footer = encode_varint(0) + encode_varint(0) + encode_place(len(entries_block), index_block)
+    return entries_block + index_block + footer.ljust(40, b"\0") + MAGIC
 
 
-def entry(array, content, offset):  # array, its bytes -> bytes
+def encode_entry(array, content, offset):  # array, its bytes -> bytes
     """A BundleEntryProto: dtype, shape, offset, size, and a checksum, which TensorFlow requires."""
     numbers = {dtype: number for number, dtype in DTYPES.items()}
-    shape = b"".join(field(2, field(1, n)) for n in array.shape)
-    what = field(1, numbers[str(array.dtype)]) + field(2, shape)
-    where = field(4, offset) + field(5, len(content))
-    return what + where + varint(8 * 6 + 5) + masked_crc32c(content)  # field 6, four bytes
+    shape = b"".join(encode_field(2, encode_field(1, n)) for n in array.shape)
+    what = encode_field(1, numbers[str(array.dtype)]) + encode_field(2, shape)
+    where = encode_field(4, offset) + encode_field(5, len(content))
+    return what + where + encode_varint(8 * 6 + 5) + masked_crc32c(content)  # field 6, four bytes
 
 
-def block(entries):  # {key: value}, bytes -> bytes
+def encode_block(entries):  # {key: value}, bytes -> bytes
     """A block of the table, with its checksum. Every key is written in full."""
     content = b""
     for key, value in entries.items():
-        content += varint(0) + varint(len(key)) + varint(len(value)) + key + value
+        content += encode_varint(0) + encode_varint(len(key)) + encode_varint(len(value)) + key + value
     content += (0).to_bytes(4, "little") + (1).to_bytes(4, "little")  # one restart point, at byte 0
     return content + UNCOMPRESSED + masked_crc32c(content + UNCOMPRESSED)
 
 
-def place(offset, block):  # -> bytes
+def encode_place(offset, block):  # -> bytes
     """Where a block lies. Its size does not count its last five bytes, compression and checksum."""
-    return varint(offset) + varint(len(block) - 5)
+    return encode_varint(offset) + encode_varint(len(block) - 5)
 
 
-def field(number, value):  # int or bytes -> bytes
+def encode_field(number, value):  # int or bytes -> bytes
     """A field of a protocol buffer."""
     if isinstance(value, int):
-        return varint(8 * number) + varint(value)
-    return varint(8 * number + 2) + varint(len(value)) + value
+        return encode_varint(8 * number) + encode_varint(value)
+    return encode_varint(8 * number + 2) + encode_varint(len(value)) + value
 
 
-def varint(number):  # int -> bytes
+def encode_varint(number):  # int -> bytes
     """Seven bits a byte, the lowest first; the eighth says that another byte follows."""
     content = b""
     while number >= 0x80:

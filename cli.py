@@ -199,22 +199,22 @@ def command(
 
     Each option replaces one of the values that are passed on: the model, the picks, the streams of ids.
     """
-    filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    filters |= {"repetition_penalty": repetition_penalty}
-    draws = seed is not None or any(value is not None for value in filters.values())
+    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    settings |= {"repetition_penalty": repetition_penalty}
+    draws = seed is not None or any(value is not None for value in settings.values())
     if n_samples < 1 or (n_samples > 1 and (not draws or lookup or explain)):
         several = "or more with an option that draws, such as --seed 0, and without --lookup or --explain"
         raise ValueError(f"n_samples is {n_samples}, expected 1, {several}")
     if stop == "":
         raise ValueError("stop is empty: give the text to stop at")
-    new_pick = sampling_picks(seed, filters) if draws else greedy_pick
+    new_pick = sampling_picks(seed, settings) if draws else greedy_pick
     if prompt is None and sys.stdin.isatty():
         if n_samples > 1 or lookup or explain:
             raise ValueError("--n_samples, --lookup and --explain need a prompt")
         converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop)
         return
     prompt = read_prompt(prompt or "")
-    new_picks = partial(picks_for, new_pick, n_samples, filters if explain else None)
+    new_picks = partial(picks_for, new_pick, n_samples, settings if explain else None)
     samples = with_lookup if lookup else plain
     if n_samples > 1:
         samples = batched
@@ -228,21 +228,21 @@ def greedy_pick(ids, i):  # ids of a text, number of the sample -> pick
     return argmax
 
 
-def sampling_picks(seed, filters):  # -> (ids, i) -> pick
-    """A token drawn at random from what the filters leave; without a seed, a new text each time."""
+def sampling_picks(seed, settings):  # -> (ids, i) -> pick
+    """Tokens drawn at random with these settings; without a seed, a new text each time."""
     from extras.sampling import pick_maker
 
-    return pick_maker(secrets.randbits(32) if seed is None else seed, **filters)
+    return pick_maker(secrets.randbits(32) if seed is None else seed, **settings)
 
 
-def picks_for(new_pick, n_samples, shown_filters, ids, encoder):  # -> list of picks
-    """A pick for each sample that continues ids; with shown_filters, stderr shows how each one chooses."""
+def picks_for(new_pick, n_samples, shown_settings, ids, encoder):  # -> list of picks
+    """A pick for each sample that continues ids; with shown_settings, stderr shows how each one chooses."""
     picks = [new_pick(ids, i) for i in range(n_samples)]
-    if shown_filters is None:
+    if shown_settings is None:
         return picks
     from extras.explain import explained
 
-    return [explained(pick, ids, shown_filters, encoder, sys.stderr.write) for pick in picks]
+    return [explained(pick, ids, shown_settings, encoder, sys.stderr.write) for pick in picks]
 
 
 def plain(ids, params, n_head, n, picks):  # -> [stream of ids]

@@ -227,7 +227,8 @@ def prefill(
 
     The ids are read in chunks, which is faster than all at once.
     """
-    inputs, hidden = np.asarray(inputs), []
+    inputs = np.asarray(inputs)
+    hidden = []
     for start in range(0, inputs.shape[-1], n_chunk):
         chunk = inputs[..., start : start + n_chunk]
         states = transformer(
@@ -307,7 +308,7 @@ def is_whole(number):  # -> bool
 def main(
     prompt, n_tokens_to_generate=40, model_size="124M", models_dir="models"
 ):  # str -> str
-    """A model's continuation of the prompt, up to <|endoftext|>: the command's own steps.
+    """A model's continuation of the prompt, to its end of text: the command's own steps.
 
     `utils.find_model` lists the models. Raises what `utils.open_model` and `stream` do.
     """

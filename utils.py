@@ -60,11 +60,12 @@ def open_model(model_size, models_dir):  # -> Encoder, hparams, () -> params
         from extras import huggingface
 
         return huggingface.open_model(place)
-    return open_openai(place, size=model_size if model_size in RELEASED else None)
+    return open_openai(place, size=place.name if layout == "released" else None)
 
 
-def find_model(model_size, models_dir):  # -> "openai" or "huggingface", Path or "owner/name@revision"
-    """The layout of a model, and where it is. model_size is one of
+def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revision"
+    """The layout of a model, and where it is. The layout is "openai", "huggingface", or, for a model that may
+    be downloaded into OpenAI's layout, "released". model_size is one of
 
     - "tiny": the small model included here, found from any working directory;
     - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir;
@@ -76,7 +77,7 @@ def find_model(model_size, models_dir):  # -> "openai" or "huggingface", Path or
     if model_size == "tiny":
         return "openai", Path(__file__).resolve().parent / "models" / "tiny"
     if model_size in RELEASED:
-        return "openai", Path(models_dir) / model_size
+        return "released", Path(models_dir) / model_size
     if os.path.isdir(model_size):
         return layout_of(model_size), Path(model_size)
     if model_size in RENAMED:

@@ -8,7 +8,7 @@ import numpy as np
 
 import weights
 from checkpoint import in_openai_layout, write_checkpoint
-from encoder import bytes_to_unicode, vocabulary, write_merges
+from encoder import bytes_to_unicode, read_merges, vocabulary, write_merges
 
 
 def write_openai(folder, size):
@@ -51,7 +51,7 @@ def write_gguf(path, hparams, params, quantization):
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(json.loads((path.parent / "encoder.json").read_text())))
-    writer.add_token_merges((path.parent / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:-1])
+    writer.add_token_merges([" ".join(pair) for pair in read_merges(path.parent / "vocab.bpe")])
     writer.add_eos_token_id(hparams["n_vocab"] - 1)
     for name, array in weights.flatten(params).items():
         if name in whole:

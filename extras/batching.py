@@ -31,22 +31,38 @@ def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_bat
     n_whole = [len(text) + int(n_tokens_to_generate) for text in texts]
     kv_cache = gpt2.new_kv_cache(params, n_head, max(n_whole), n_batch=len(texts))
 
-    n_past = 0  # the shared prefix, without the shortest prompt's last id, whose logits are needed
-    while n_past < len(texts[-1]) - 1 and len({text[n_past] for text in texts}) == 1:
-        n_past += 1
+    n_past = n_shared(texts)
     if n_past:
         gpt2.prefill(texts[0][:n_past], params, n_head, kv_cache[:, :, 0])
         kv_cache[:, :, 1:, :, :n_past] = kv_cache[:, :, :1, :, :n_past]
 
-    while n_going := sum(len(text) < whole for text, whole in zip(texts, n_whole)):
+    n_going = len(texts)
+    while n_going:
         n_known = min(len(text) for text in texts[:n_going])
         new = [text[n_past:n_known] for text in texts[:n_going]]
         hidden = gpt2.prefill(new, params, n_head, kv_cache[:, :, :n_going], n_past)
         n_past = n_known
-        at_end = [k for k in range(n_going) if len(texts[k]) == n_past]
-        for k, logits in zip(at_end, gpt2.next_logits(hidden[at_end, -1], params)):
-            texts[k].append(int(picks[order[k]](logits)))
-            yield order[k], texts[k][-1]
+        picking = [k for k in range(n_going) if len(texts[k]) == n_past]  # past their prompts
+        rows = gpt2.next_logits(hidden[picking, -1], params)
+        for k, logits in zip(picking, rows):
+            new_id = int(picks[order[k]](logits))
+            texts[k].append(new_id)
+            yield order[k], new_id
+        while n_going and len(texts[n_going - 1]) == n_whole[n_going - 1]:
+            n_going -= 1  # the shortest is complete
+
+
+def n_shared(texts):  # -> int
+    """How many ids at the beginning all texts share, not counting the last of the shortest text.
+
+    The logits of that one are needed in the batch.
+    """
+    n = 0
+    for ids in zip(*texts):
+        if len(set(ids)) > 1:
+            break
+        n += 1
+    return min(n, min(map(len, texts)) - 1)
 
 
 def generate(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_batch][n_seq] -> [n_batch][n]

@@ -151,6 +151,8 @@ def count_bytes(documents):  # -> int
     return sum(len(document.encode()) for document in documents)
 
 
+# ---- the text itself ---------------------------------------------------------------------------------------
+
 # (up to this many nats, terminal colour 0 to 255); 0: none
 SHADES = ((1, 0), (3, 229), (5, 221), (7, 215), (np.inf, 203))
 

@@ -50,7 +50,7 @@ def assert_same_logits(ours, theirs):
 
 
 def assert_same_ids(ours, theirs, next_logits):
-    """Equal, or apart for the first time where the two best logits are too close to tell."""
+    """Equal, or different for the first time where the two best logits are too close to tell apart."""
     assert len(ours) == len(theirs)
     for i, (a, b) in enumerate(zip(ours, theirs)):
         if a != b:
@@ -193,7 +193,7 @@ def serve(answers):  # {path: bytes or function(handler)} -> address, paths aske
 
 
 def without_unbuffered():
-    """The environment, less what would make Python write at once whatever the program does."""
+    """The environment, without what would make Python write at once whatever the program does."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 

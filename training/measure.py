@@ -19,9 +19,8 @@ import gpt2
 from cli import run
 from extras.inside import attention_maps
 from extras.scoring import bits_per_byte, cross_entropy, document_ids, nats, read_documents
-from utils import load_encoder_hparams_and_params
+from utils import find_model, load_encoder_hparams_and_params
 
-TINY = Path(__file__).resolve().parent.parent / "models" / "tiny"
 HELP = """\
 python -m training.measure TEXT [MODEL]    how well a model predicts a text
 
@@ -109,7 +108,8 @@ def command(text: str = "", model_size: str = "tiny"):
     encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir="models")
     n_head, n_ctx, whole = hparams["n_head"], hparams["n_ctx"], "".join(texts).encode()
     surprises = {"this model": partial(nats, params=params, n_head=n_head)}
-    counts_path = (TINY if model_size == "tiny" else Path(model_size)) / "counts.npz"
+    _, place = find_model(model_size, "models")
+    counts_path = Path(place) / "counts.npz"  # of a model that training.train made
     if counts_path.exists():
         counts = dict(np.load(counts_path))
         surprises["bigram"] = partial(bigram_nats, counts=counts)

@@ -2,7 +2,7 @@
 
 hub finds the files, config reads the sizes and variants, tensors the arrays, vocabulary the tokens, and
 variants changes params where a model differs from OpenAI's. Beside them: task_heads, export and convert.
-In all these modules, `model` is a folder, or "owner/name" or "owner/name@revision" on the hub.
+Where a function's first argument is `model`, it is a folder, or "owner/name" or "owner/name@revision".
 
 (modeling_gpt2.py of transformers)
 """

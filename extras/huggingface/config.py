@@ -3,7 +3,7 @@
 (configuration_gpt2.py of transformers)
 """
 
-from extras.huggingface.hub import find_file
+from extras.huggingface.hub import NO_CONFIG, find_file
 from extras.huggingface.variants import ACTIVATIONS
 from files import AGAIN, ModelError, read_json, shown
 from weights import check_hparams
@@ -54,7 +54,7 @@ def read_config(model):  # -> {field: value}
     """The fields of config.json, checked; missing ones are filled in from DEFAULTS."""
     path = find_file(model, "config.json")
     if path is None:
-        raise ModelError(model, "it has no config.json, so it is not a model of Hugging Face transformers")
+        raise ModelError(model, NO_CONFIG)
     config = DEFAULTS | canonical(read_json(path), path)
     for field, allowed in ALLOWED.items():
         if config[field] not in allowed:

@@ -166,7 +166,8 @@ def convert_transformers(state, file, out_folder):  # -> str
             read = task_heads.load_with_head if kind in task_heads.HEADS else huggingface.load_params
             read(folder, config)
         except ModelError as error:
-            raise ModelError(file, f"not a complete model: {error.problem}", error.advice) from None
+            found = f"{Path(error.what).name}: {error.problem}"
+            raise ModelError(file, f"not a complete model: {found}", error.advice) from None
     return f"a model of transformers: {file}"
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from files import AGAIN, ModelError, fresh_copy, needs, shown
 from utils import SHORT_NAMES
 
+NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transformers"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def find_file(model, filename):  # -> Path, or None if the model has no such file
     """A file of a model: in a folder, or of "owner/name", "owner/name@revision" or "gpt2" on the hub.
 
-    Raises ModelError if it cannot be downloaded.
+    Raises ModelError if it cannot be downloaded, OSError if the disk has no room for it.
     """
     if os.path.isdir(model):
         path = Path(model) / filename
@@ -40,7 +41,7 @@ def commit_of(repo, revision):  # "openai-community/gpt2", "main" -> "607a30d7..
     """The commit that a branch or tag points to; asked once, so that all files are from the same commit."""
     path = download(repo, "config.json", revision)
     if path is None:
-        raise ModelError(repo, "it has no config.json, so it is not a model of Hugging Face transformers")
+        raise ModelError(repo, NO_CONFIG)
     return path.parent.name  # .../models--owner--name/snapshots/COMMIT/config.json
 
 

@@ -54,13 +54,14 @@ def read_shards(index, suffix, find, read):  # -> {name: tensor}
             raise ModelError(index, f"{found}, expected a .{suffix} file in its own folder")
         path = find(shard)
         if path is None:
-            raise ModelError(index, f"it names the file {shard}, which is missing", AGAIN)
-        found, promised = read(path), {tensor for tensor in shards if shards[tensor] == shard}
-        if found.keys() != promised:
-            differing = min(map(str, found.keys() ^ promised))
+            raise ModelError(index, f"it names the file {shown(shard)}, which is missing", AGAIN)
+        tensors_here = read(path)
+        promised = {tensor for tensor in shards if shards[tensor] == shard}
+        if tensors_here.keys() != promised:
+            differing = min(map(str, tensors_here.keys() ^ promised))
             found = f"it and {index.name} disagree about {shown(differing)}"
             raise ModelError(path, found, AGAIN)
-        tensors |= found
+        tensors |= tensors_here
     return tensors
 
 

@@ -174,22 +174,22 @@ def test_variables_that_overlap_or_leave_a_hole_are_refused(tmp_path, monkeypatc
 
 def write_index(folder, **fields):
     """A checkpoint of one variable, whose entry has these fields: {number: int or bytes}."""
-    entry = b"".join(checkpoint.field(int(name[1:]), value) for name, value in fields.items())
-    (folder / "model.ckpt.index").write_bytes(checkpoint.index_table({b"": b"\x08\x01", b"odd": entry}))
+    entry = b"".join(checkpoint.encode_field(int(name[1:]), value) for name, value in fields.items())
+    (folder / "model.ckpt.index").write_bytes(checkpoint.encode_index({b"": b"\x08\x01", b"odd": entry}))
     (folder / "model.ckpt.data-00000-of-00001").write_bytes(bytes(4))
     return folder / "model.ckpt"
 
 
-DIM = checkpoint.field(2, checkpoint.field(1, 1))
+DIM = checkpoint.encode_field(2, checkpoint.encode_field(1, 1))
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"f1": 1, "f2": DIM * 65, "f5": 4},
-        {"f1": 1, "f2": checkpoint.field(2, checkpoint.field(1, 2**63)), "f5": 0},
+        {"f1": 1, "f2": checkpoint.encode_field(2, checkpoint.encode_field(1, 2**63)), "f5": 0},
         {"f1": 1, "f2": 7, "f5": 4},
-        {"f1": 1, "f2": checkpoint.field(2, 1), "f5": 4},
+        {"f1": 1, "f2": checkpoint.encode_field(2, 1), "f5": 4},
         {"f1": 1, "f2": DIM, "f4": b"x", "f5": 4},
         {"f1": 1, "f2": DIM, "f4": 10**5000, "f5": 4},
         {"f1": 1, "f2": DIM, "f5": b"xx" * 3000},

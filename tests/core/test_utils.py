@@ -30,7 +30,7 @@ HPARAMS = {
     "n_embd": 8,
     "n_head": 2,
     "n_layer": 2,
-}  # tiny's vocabulary, less of the rest
+}  # tiny's vocabulary, fewer of the rest
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_name_on_the_hub_is_recognised(name):
 def test_a_released_name_is_not_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "124M").mkdir()
-    assert utils.find_model("124M", "elsewhere") == ("openai", utils.Path("elsewhere/124M"))
+    assert utils.find_model("124M", "elsewhere") == ("released", utils.Path("elsewhere/124M"))
 
 
 @pytest.mark.parametrize("name", utils.FILES)

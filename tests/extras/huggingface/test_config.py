@@ -1,4 +1,4 @@
-"""config.json: what is read, what is meant by what it leaves out, and what is refused by name."""
+"""config.json: what is read, what a missing field means, and what is refused by name."""
 
 import json
 

@@ -367,6 +367,14 @@ def test_what_is_no_whole_model_afterwards_is_not_written(tmp_path, tiny):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def test_a_refusal_names_the_file_beside_the_pickle_that_is_at_fault(tmp_path, tiny):
+    file = save_transformers(tmp_path, lively_model(), tiny[0])
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="pytorch_model.bin: not a complete model: config.json: Expecting"):
+        convert.convert(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_old_pytorch_reads_no_pickle(tmp_path, monkeypatch):
     import torch
 

@@ -66,7 +66,7 @@ def run(name, address, cache, *words):
 
 
 def of_models(asked):
-    """What was asked of models, less the address of one."""
+    """What was asked of models, without the address of one."""
     return [path.partition("/resolve/")[2] for path in asked if "/resolve/" in path]
 
 
@@ -239,7 +239,7 @@ def test_a_model_that_another_program_downloaded_whole_needs_no_network(files, t
     with serve_hub({"me/mine": files}) as (address, _):
         online = run("me/mine", address, tmp_path)
     for absence in tmp_path.rglob(".no_exist"):
-        shutil.rmtree(absence)  # other programs do not note what a model has not
+        shutil.rmtree(absence)  # other programs do not record what a model lacks
     environment = without_unbuffered() | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = command("The little fox", "8", "--model_size", "me/mine", env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, online.stdout, b"")

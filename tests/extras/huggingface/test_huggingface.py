@@ -1,4 +1,4 @@
-"""Models in the layout of transformers: what is read as what, and what is refused; without transformers."""
+"""Models in the layout of transformers: how each variant is read, what is refused; without the library."""
 
 import json
 import os
