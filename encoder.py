@@ -9,6 +9,7 @@ import codecs
 import functools
 import heapq
 import itertools
+import json
 import math
 import operator
 from pathlib import Path
@@ -185,6 +186,12 @@ def get_encoder(model_name, models_dir):  # -> Encoder
         found = f"its ids are not those made by the {len(bpe_merges):,} merges in {merges_path.name}"
         raise ModelError(encoder_path, found, MIXED_UP)
     return Encoder(encoder, bpe_merges)
+
+
+def write_encoder(folder, encoder):
+    """Write encoder.json and vocab.bpe into a folder, so that `get_encoder` can read them."""
+    (folder / "encoder.json").write_text(json.dumps(encoder.encoder), encoding="utf-8")
+    write_merges(folder / "vocab.bpe", encoder.bpe_ranks)
 
 
 def vocabulary(bpe_merges):  # -> {token: id}

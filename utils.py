@@ -22,7 +22,8 @@ SHORT_NAMES = {  # from the time when names on the Hugging Face hub had no owner
 }
 DATA = "model.ckpt.data-00000-of-00001"
 BEFORE_WEIGHTS = ("hparams.json", "encoder.json", "vocab.bpe")  # small files, enough to check a prompt
-FILES = (*BEFORE_WEIGHTS, "model.ckpt.index", DATA)
+WEIGHTS = ("model.ckpt.index", DATA)
+FILES = (*BEFORE_WEIGHTS, *WEIGHTS)
 KNOWN = {  # bytes and SHA-256, where known
     "encoder.json": (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
     "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
@@ -119,7 +120,7 @@ def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
 
     def load_params():
         with fresh_copy(how):
-            get_files(folder, size, FILES)
+            get_files(folder, size, WEIGHTS)
             return load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", hparams)
 
     return encoder, hparams, load_params

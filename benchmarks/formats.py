@@ -8,7 +8,7 @@ import numpy as np
 
 import weights
 from checkpoint import in_openai_layout, write_checkpoint
-from encoder import bytes_to_unicode, read_merges, vocabulary, write_merges
+from encoder import Encoder, bytes_to_unicode, read_merges, vocabulary, write_encoder
 
 
 def write_openai(folder, size):
@@ -20,8 +20,7 @@ def write_openai(folder, size):
     hparams = weights.PRESETS[size]
     arrays = weights.flatten(weights.random_params(hparams, np.random.default_rng(0)))
     folder.mkdir(parents=True, exist_ok=True)
-    write_merges(folder / "vocab.bpe", merges)
-    (folder / "encoder.json").write_text(json.dumps(vocabulary(merges)), encoding="utf-8")
+    write_encoder(folder, Encoder(vocabulary(merges), merges))
     (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
     write_checkpoint(folder / "model.ckpt", in_openai_layout(arrays))
 

@@ -143,12 +143,13 @@ def bits_per_byte(documents, encoder, surprises_of):  # -> number
     token, this can be compared between models with different vocabularies.
     """
     n_nats = sum(surprises_of(document_ids(document, encoder)).sum(dtype=float) for document in documents)
-    return n_nats / np.log(2) / count_bytes(documents)
+    return to_bits_per_byte(n_nats, documents)
 
 
-def count_bytes(documents):  # -> int
-    """The length of documents in UTF-8."""
-    return sum(len(document.encode()) for document in documents)
+def to_bits_per_byte(n_nats, documents):  # -> number
+    """The surprise at documents, in bits for each of their bytes in UTF-8."""
+    n_bytes = sum(len(document.encode()) for document in documents)
+    return n_nats / np.log(2) / n_bytes
 
 
 # ---- the text itself ---------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def command(
     print(f"tokens         {len(surprises):,}")
     print(f"nats a token   {surprises.mean():.3f}")
     print(f"perplexity     {np.exp(surprises.mean()):.2f}")
-    print(f"bits per byte  {surprises.sum() / np.log(2) / count_bytes(documents):.3f}")
+    print(f"bits per byte  {to_bits_per_byte(surprises.sum(), documents):.3f}")
 
 
 if __name__ == "__main__":

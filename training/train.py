@@ -33,7 +33,7 @@ except ImportError as error:
 
 from checkpoint import in_openai_layout, write_checkpoint
 from cli import run
-from encoder import Encoder, vocabulary, write_merges
+from encoder import Encoder, vocabulary, write_encoder
 from extras.scoring import bits_per_byte, document_ids, nats, read_documents
 from files import ModelError
 from utils import open_model
@@ -86,12 +86,6 @@ def learn_vocabulary(texts, n_vocab):  # -> Encoder
     for a, b in json.loads(tokenizer.to_str())["model"]["merges"]:
         merges.setdefault(a + b, (a, b))  # a second pair that makes the same token is left out
     return Encoder(vocabulary(merges.values()), merges.values())
-
-
-def write_vocabulary(encoder, folder):
-    """Write encoder.json and vocab.bpe in OpenAI's form."""
-    (folder / "encoder.json").write_text(json.dumps(encoder.encoder), encoding="utf-8")
-    write_merges(folder / "vocab.bpe", encoder.bpe_ranks)
 
 
 def to_ids(texts, encoder):  # -> [n_tokens]
@@ -333,7 +327,7 @@ def report_passes(n_texts, n_ids, n_steps, n_ids_a_step):
 def begin(folder, encoder, hparams, ids):
     """Write all of a new model but its weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_vocabulary(encoder, folder)
+    write_encoder(folder, encoder)
     write_counts(ids, hparams["n_vocab"], folder / "counts.npz")
     (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
 

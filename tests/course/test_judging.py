@@ -39,7 +39,7 @@ def test_every_file_of_checks_has_a_file_of_tests():
     assert tests == [f"test_{file.name}" for file in CHECK_FILES] != []
 
 
-TABLES = [importlib.import_module(f"test_{file.stem}") for file in CHECK_FILES]  # RIGHT and WRONG of each
+TABLES = [importlib.import_module(f"test_{file.stem}") for file in CHECK_FILES]  # the answers of each
 RIGHT = {name: answers for table in TABLES for name, answers in table.RIGHT.items()}
 WRONG = {name: answers for table in TABLES for name, answers in table.WRONG.items()}
 
@@ -60,6 +60,12 @@ def test_a_wrong_answer_is_given_its_cause(verdict, name, body, words):
     said = verdict(name, written(name, body))
     assert said.startswith("your code " if words.startswith("raised") else "not yet. ")
     assert words in said.splitlines()[0]
+
+
+@pytest.mark.parametrize("name, mistake, shown", [case for table in TABLES for case in table.FIRST_SHOWN])
+def test_the_first_case_that_fails_is_shown(verdict, name, mistake, shown):
+    body, _ = WRONG[name][mistake]
+    assert verdict(name, written(name, body)).splitlines()[1].startswith(f"  {shown}")
 
 
 @pytest.mark.parametrize("name", WRONG)
