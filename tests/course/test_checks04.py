@@ -1,9 +1,5 @@
 """The checks of notebook 04: one query, all queries, and a head that looks back by one."""
 
-import pytest
-
-pytestmark = pytest.mark.filterwarnings("error")
-
 # ---- right answers, written in other ways ------------------------------------------------------------------
 
 RIGHT = {
