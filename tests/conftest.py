@@ -11,6 +11,16 @@ import utils
 os.environ["NO_PROXY"] = "127.0.0.1"  # the tests' own servers are asked directly
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=200, metavar="N", help="random cases for each fuzzer (200)")
+
+
+@pytest.fixture(scope="session")
+def n_fuzz(request):
+    """How many random cases each fuzzer tries; case i is made from seed i."""
+    return request.config.getoption("--fuzz")
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """The bundled model: encoder, hparams, params."""
