@@ -7,8 +7,12 @@ end to end. `model.ckpt.index` is a sorted table that says which variable lies w
     index block              last name in a block -> where that block lies
     footer                   where the index block lies, and eight bytes that mark the format
 
+Every block of the index has a checksum, compared whenever it is read. So has every variable's data, but
+reading half a gigabyte for it at each start would take longer than starting: `read_checkpoint` compares only
+the length of the data, and `compare_checksums` the rest, after a download and where a user asks.
+
 Sources: TensorFlow's tensor_bundle.proto (the entries) and table_format.txt, which is LevelDB's (the table);
-Protocol Buffers' "Encoding" (the values); RFC 3720, B.4 (the checksum).
+Protocol Buffers' "Encoding" (the values).
 """
 
 import io
@@ -17,6 +21,7 @@ import os
 
 import numpy as np
 
+from checksum import masked_crc32c
 from files import AGAIN, ModelError, shown
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -38,12 +43,9 @@ def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
     Raises ModelError, naming the file, for anything damaged, incomplete, or not supported.
     """
     index_path, data_path = file_paths(prefix)
-    try:
-        variables = read_index(index_path)
-    except ValueError as error:
-        raise ModelError(index_path, *error.args) from None
+    variables = read_index(index_path)
     n_expected = 0
-    for name, (_, _, offset, size) in sorted(variables.items(), key=lambda item: item[1][2:]):
+    for name, (_, _, offset, size, _) in sorted(variables.items(), key=lambda item: item[1][2:4]):
         if offset != n_expected:
             found = f"{shown(name)} begins at byte {offset:,}, but the one before it ends at {n_expected:,}"
             raise ModelError(index_path, found, AGAIN)
@@ -53,7 +55,7 @@ def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
         raise ModelError(data_path, f"{n_bytes:,} bytes, but its index promises {n_expected:,}", AGAIN)
     data = np.asarray(np.memmap(data_path, mode="c")) if n_bytes else np.zeros(0, np.uint8)
     arrays = {}
-    for name, (dtype, shape, offset, size) in variables.items():
+    for name, (dtype, shape, offset, size, _) in variables.items():
         try:
             arrays[name] = data[offset : offset + size].view(dtype).reshape(shape)
         except ValueError as error:  # more dimensions than NumPy has
@@ -66,29 +68,54 @@ def file_paths(prefix):  # -> path of the index, path of the data
     return f"{prefix}.index", f"{prefix}.data-00000-of-00001"
 
 
-def read_index(path):  # "models/124M/model.ckpt.index" -> {name: (dtype, shape, offset, size)}
-    """What each variable is, and where it lies in the data file. Raises ValueError(problem, advice)."""
+def compare_checksums(variables, data_path):
+    """Raise ModelError unless the data of each variable, as `read_index` lists them, matches its checksum."""
+    with open(data_path, "rb") as data:
+        for name, (_, _, offset, size, checksum) in variables.items():
+            data.seek(offset)
+            if masked_crc32c(data.read(size)) != checksum:
+                found = f"damaged: the numbers of {shown(name)} do not match their checksum"
+                raise ModelError(data_path, found, AGAIN)
+
+
+def read_index(path):  # "models/124M/model.ckpt.index" -> {name: (dtype, shape, offset, size, checksum)}
+    """What each variable is, and where it lies in the data file. Raises ModelError."""
     with open(path, "rb") as file:
         table = file.read()
+    try:
+        return read_table(table)
+    except ValueError as error:
+        raise ModelError(path, *error.args) from None
+
+
+def read_table(table):  # bytes -> {name: (dtype, shape, offset, size, checksum)}
+    """The content of an index. Raises ValueError(problem, advice)."""
     if not table.endswith(MAGIC):
         raise ValueError("not the index of a TensorFlow checkpoint, or cut short", AGAIN)
     footer = io.BytesIO(table[-48:])
     read_place(footer)  # of the metaindex block, which TensorFlow leaves empty
-    entries = {}
+    entries, end = {}, 0
     for place in read_block(table, *read_place(footer)).values():
-        entries |= read_block(table, *read_place(io.BytesIO(place)))
-    header = dict(read_fields(entries.pop(b"", b"")))
+        offset, size = read_place(io.BytesIO(place))
+        if offset < end:
+            raise ValueError("damaged: its blocks overlap", AGAIN)
+        entries |= read_block(table, offset, size)
+        end = offset + size
+    header = unique(read_fields(entries.pop(b"", b"")))
     if header.get(2, 0) != 0:
         raise ValueError("big-endian numbers are not supported", "save it on a little-endian machine")
     if header.get(1) != 1:
         raise ValueError(f"data in {shown(header.get(1))} files is not supported", "save it in one")
-    names = [key.decode(errors="backslashreplace") for key in entries]
+    try:
+        names = [key.decode() for key in entries]
+    except UnicodeDecodeError:
+        raise ValueError("damaged: the name of a variable is not UTF-8", AGAIN) from None
     return {name: read_entry(name, message) for name, message in zip(names, entries.values())}
 
 
-def read_entry(name, message):  # -> dtype, shape, offset, size
-    """What a variable is, and where it lies: a BundleEntryProto."""
-    entry = dict(read_fields(message))
+def read_entry(name, message):  # -> dtype, shape, offset, size, checksum
+    """What a variable is, where it lies, and the checksum of its data: a BundleEntryProto."""
+    entry = unique(read_fields(message))
     if entry.get(1) not in DTYPES or 7 in entry:
         kind = "in slices" if 7 in entry else f"of TensorFlow's type {shown(entry.get(1))}"
         raise ValueError(f"{shown(name)} is {kind}, which is not supported", "save it whole, as float32")
@@ -96,19 +123,35 @@ def read_entry(name, message):  # -> dtype, shape, offset, size
     shape = read_shape(expect(bytes, entry.get(2, b"")))
     offset = expect(int, entry.get(4, 0))
     size = expect(int, entry.get(5, 0))
+    if entry.get(3, 0) != 0:
+        raise ValueError(f"{shown(name)} is said to lie in another data file than the only one", AGAIN)
     if math.prod(shape) * dtype.itemsize != size:
         found = f"{shown(name)} of shape {shown(list(shape))} and type {dtype} does not take {size:,} bytes"
         raise ValueError(found, AGAIN)
-    return dtype, shape, offset, size
+    return dtype, shape, offset, size, expect(bytes, entry.get(6, b""))
 
 
 def read_shape(message):  # -> (n, ...)
     """The shape of a variable: a TensorShapeProto, one field for each dimension."""
     shape = []
-    for _, dim in read_fields(message):
-        size = dict(read_fields(expect(bytes, dim))).get(1, 0)
+    for number, dim in read_fields(message):
+        if number != 2:
+            raise ValueError("damaged: a shape holds more than dimensions", AGAIN)
+        size = unique(read_fields(expect(bytes, dim))).get(1, 0)
         shape.append(expect(int, size))
+        if len(shape) > 64:
+            raise ValueError("damaged: more than the 64 dimensions that NumPy has", AGAIN)
     return tuple(shape)
+
+
+def unique(fields):  # yields (number, value) -> {number: value}
+    """The fields of a protocol buffer by number. Raises ValueError for a repeated one."""
+    found = {}
+    for number, value in fields:
+        if number in found:
+            raise ValueError(f"damaged: field {number} is given twice", AGAIN)
+        found[number] = value
+    return found
 
 
 def expect(kind, value):  # -> the value
@@ -119,7 +162,10 @@ def expect(kind, value):  # -> the value
 
 
 def read_block(table, offset, size):  # -> {key: value}
-    """The entries of a block, as bytes; each key omits the prefix that it shares with the key before it."""
+    """The entries of a block, as bytes; each key omits the prefix that it shares with the key before it.
+
+    Raises ValueError for keys that do not ascend, and for a few bytes that stand for very long ones.
+    """
     end = offset + size
     block, compression, checksum = table[offset:end], table[end : end + 1], table[end + 1 : end + 5]
     if checksum != masked_crc32c(block + compression):
@@ -127,10 +173,16 @@ def read_block(table, offset, size):  # -> {key: value}
     if compression != UNCOMPRESSED:
         raise ValueError("a compressed index is not supported", "save it uncompressed")
     n_restarts = int.from_bytes(block[-4:], "little")  # restart points, for binary search: not needed here
-    stream, entries, key = io.BytesIO(block[: -4 * (n_restarts + 1)]), {}, b""
+    stream, entries = io.BytesIO(block[: -4 * (n_restarts + 1)]), {}
+    key, n_key_bytes = b"", 0
     while stream.tell() < len(stream.getbuffer()):
         n_shared, n_new, n_value = read_varint(stream), read_varint(stream), read_varint(stream)
-        key = key[:n_shared] + read_exactly(stream, n_new)
+        before, key = key, key[:n_shared] + read_exactly(stream, n_new)
+        if n_shared > len(before) or (entries and key <= before):
+            raise ValueError("damaged: its names are not in order", AGAIN)
+        n_key_bytes += len(key)
+        if n_key_bytes > 100 * size:
+            raise ValueError("damaged: its names fill a hundred times the room of the file", AGAIN)
         entries[key] = read_exactly(stream, n_value)
     return entries
 
@@ -145,25 +197,29 @@ def read_fields(message):  # -> yields (number, value)
     stream = io.BytesIO(message)
     while stream.tell() < len(message):
         number, kind = divmod(read_varint(stream), 8)
+        if number == 0:
+            raise ValueError("damaged: fields are numbered from 1", AGAIN)
         if kind == 0:
             yield number, read_varint(stream)
         elif kind == 1:
             yield number, read_exactly(stream, 8)
+        elif kind == 2:
+            yield number, read_exactly(stream, read_varint(stream))
         elif kind == 5:
             yield number, read_exactly(stream, 4)
         else:
-            yield number, read_exactly(stream, read_varint(stream))
+            raise ValueError(f"damaged: no field is of kind {kind}", AGAIN)
 
 
 def read_varint(stream):  # -> int
     """A whole number: seven bits a byte, the lowest first; the eighth says that another byte follows."""
-    number = shift = 0
-    while True:
+    number = 0
+    for shift in range(0, 64, 7):
         byte = read_exactly(stream, 1)[0]
         number |= (byte & 0x7F) << shift
-        shift += 7
         if byte < 0x80:
             return number
+    raise ValueError("damaged: a number of more than ten bytes", AGAIN)
 
 
 def read_exactly(stream, n):  # -> n bytes
@@ -251,41 +307,3 @@ def encode_varint(number):  # int -> bytes
         content += bytes([number & 0x7F | 0x80])
         number >>= 7
     return content + bytes([number])
-
-
-# ---- both --------------------------------------------------------------------------------------------------
-
-
-def masked_crc32c(data):  # bytes -> 4 bytes
-    """The CRC-32C of data, masked as TensorFlow stores it."""
-    crc = crc32c(data)
-    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    return masked.to_bytes(4, "little")
-
-
-def crc32c(data):  # bytes -> int
-    """The CRC-32C checksum: the data, read as one long polynomial, modulo Castagnoli's polynomial.
-
-    The remainder of the whole is the sum (xor) of the remainders of its parts, each followed by zeros in
-    place of the later parts. So NumPy divides n parts of n bytes side by side, then adds up the remainders.
-    """
-    data = np.frombuffer(data, dtype=np.uint8)
-    n = math.isqrt(len(data))
-    first, parts = data[: len(data) - n * n], data[len(data) - n * n :].reshape(n, n)
-    crc = crc_remainder(np.uint32(0xFFFFFFFF), first)
-    remainders = crc_remainder(np.zeros(n, dtype=np.uint32), np.ascontiguousarray(parts.T))
-    bits = np.arange(32, dtype=np.uint32)
-    carried = crc_remainder(np.uint32(1) << bits, np.zeros(n, dtype=np.uint8))  # each bit, n zero bytes later
-    for remainder in remainders:
-        crc = np.bitwise_xor.reduce(carried * (crc >> bits & 1)) ^ remainder
-    return int(crc) ^ 0xFFFFFFFF
-
-
-def crc_remainder(crc, rows):  # [...] of uint32, [n, ...] of uint8 -> [...] of uint32
-    """Continue a division, or many side by side, one byte of each at a time."""
-    table = np.arange(256, dtype=np.uint32)  # byte -> its remainder
-    for _ in range(8):
-        table = table >> 1 ^ (table & 1) * np.uint32(0x82F63B78)
-    for row in rows:
-        crc = table[(crc ^ row) & 255] ^ crc >> 8
-    return crc
