@@ -50,10 +50,9 @@ def read_checkpoint(prefix):  # "models/124M/model.ckpt" -> {name: array}
             found = f"{shown(name)} begins at byte {offset:,}, but the one before it ends at {n_expected:,}"
             raise ModelError(index_path, found, AGAIN)
         n_expected += size
-    n_bytes = os.path.getsize(data_path)
-    if n_bytes != n_expected:
-        raise ModelError(data_path, f"{n_bytes:,} bytes, but its index promises {n_expected:,}", AGAIN)
-    data = np.asarray(np.memmap(data_path, mode="c")) if n_bytes else np.zeros(0, np.uint8)
+    data = mapped(data_path)
+    if len(data) != n_expected:
+        raise ModelError(data_path, f"{len(data):,} bytes, but its index promises {n_expected:,}", AGAIN)
     arrays = {}
     for name, (dtype, shape, offset, size, _) in variables.items():
         try:
@@ -70,12 +69,20 @@ def file_paths(prefix):  # -> path of the index, path of the data
 
 def compare_checksums(variables, data_path):
     """Raise ModelError unless the data of each variable, as `read_index` lists them, matches its checksum."""
-    with open(data_path, "rb") as data:
+    from tqdm import tqdm
+
+    data = mapped(data_path)
+    with tqdm(desc="comparing checksums", total=len(data), unit="B", unit_scale=True, disable=None) as bar:
         for name, (_, _, offset, size, checksum) in variables.items():
-            data.seek(offset)
-            if masked_crc32c(data.read(size)) != checksum:
+            if masked_crc32c(data[offset : offset + size]) != checksum:
                 found = f"damaged: the numbers of {shown(name)} do not match their checksum"
                 raise ModelError(data_path, found, AGAIN)
+            bar.update(size)
+
+
+def mapped(path):  # -> array of uint8
+    """The bytes of a file, memory-mapped copy-on-write."""
+    return np.asarray(np.memmap(path, mode="c")) if os.path.getsize(path) else np.zeros(0, np.uint8)
 
 
 def read_index(path):  # "models/124M/model.ckpt.index" -> {name: (dtype, shape, offset, size, checksum)}
@@ -106,11 +113,11 @@ def read_table(table):  # bytes -> {name: (dtype, shape, offset, size, checksum)
         raise ValueError("big-endian numbers are not supported", "save it on a little-endian machine")
     if header.get(1) != 1:
         raise ValueError(f"data in {shown(header.get(1))} files is not supported", "save it in one")
-    try:
-        names = [key.decode() for key in entries]
-    except UnicodeDecodeError:
-        raise ValueError("damaged: the name of a variable is not UTF-8", AGAIN) from None
-    return {name: read_entry(name, message) for name, message in zip(names, entries.values())}
+    names = [key.decode(errors="backslashreplace") for key in entries]
+    variables = {name: read_entry(name, message) for name, message in zip(names, entries.values())}
+    if [name.encode() for name in names] != [*entries]:
+        raise ValueError("damaged: the name of a variable is not UTF-8", AGAIN)
+    return variables
 
 
 def read_entry(name, message):  # -> dtype, shape, offset, size, checksum

@@ -28,19 +28,22 @@ def crc32c(data):  # bytes -> int
     begin with the remainder 0xFFFFFFFF: ALL_ONES before the data leads to it.
     """
     n = math.isqrt((len(data) + 3) // 4) + 1
-    whole = np.zeros(4 * n * n, dtype=np.uint8)
-    start = len(whole) - len(data)
-    whole[start - 4 : start] = np.frombuffer(ALL_ONES, np.uint8)
-    whole[start:] = np.frombuffer(data, np.uint8)
-    words = np.ascontiguousarray(whole.view("<u4").reshape(n, n).T)  # row i: word i of each part
-    remainders = divide(np.zeros(n, dtype=np.uint32), words)
-
+    remainders = divide(np.zeros(n, dtype=np.uint32), side_by_side(data, n))
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     carried = divide(bits, np.zeros(n, dtype=np.uint32))  # what becomes of each bit, n words of zeros later
     crc = np.uint32(0)
     for remainder in remainders:
         crc = np.bitwise_xor.reduce(carried[crc & bits != 0]) ^ remainder
     return int(crc) ^ 0xFFFFFFFF
+
+
+def side_by_side(data, n):  # bytes -> [n words, n parts], of uint32
+    """Zeros, ALL_ONES and the data, cut into n parts of n words."""
+    whole = np.zeros(4 * n * n, dtype=np.uint8)
+    start = len(whole) - len(data)
+    whole[start - 4 : start] = np.frombuffer(ALL_ONES, np.uint8)
+    whole[start:] = np.frombuffer(data, np.uint8)
+    return np.ascontiguousarray(whole.view("<u4").reshape(n, n).T)
 
 
 def divide(remainders, words):  # [n_parts], [n_words, ...], of uint32 -> [n_parts]
@@ -54,7 +57,7 @@ def divide(remainders, words):  # [n_parts], [n_words, ...], of uint32 -> [n_par
 
 @functools.cache
 def word_remainders():  # -> two of [2 ** 16], of uint32
-    """The remainders of all values of a word's lower half, and of its upper half; a word has the sum of two."""
+    """The remainder of each value of a word's lower half, and of its upper half; a word has their sum."""
     byte = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         byte = byte >> 1 ^ (byte & 1) * CASTAGNOLI

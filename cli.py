@@ -7,20 +7,22 @@ function that takes anything, and checks what fire found against the signature o
 """
 
 import inspect
+import io
 import os
 import re
 import secrets
 import sys
 import traceback
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 
-from files import ModelError, printable
+from files import ModelError, printable, read_text, shown, visible
 
 HELP = """\
 python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
 
-PROMPT                     the text to continue; - reads it from standard input;
+PROMPT                     the text to continue; - reads it from standard input,
+                           without a byte-order mark, line ends \\r\\n as \\n;
                            write one that begins with -- as --prompt="--...";
                            with none, on a terminal: line by line, as in a chat
 --n_tokens_to_generate 40  how many tokens to add, at most
@@ -43,11 +45,15 @@ PROMPT                     the text to continue; - reads it from standard input;
 --stop TEXT                end before this text
 --explain                  show on stderr how each token is chosen
 --lookup                   the same text, faster where it repeats itself
+--check                    compare the files of a model with their checksums,
+                           and say what was compared; without a prompt
 --debug                    show where in the program an error arose
 
 Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 """
 SEPARATOR = "\n" + 15 * "-" + "\n"  # between samples
+AT_ONCE = 32  # samples that are made together: each takes up to 75 MB of memory, for 124M
+LONGEST_PROMPT = 2**27  # bytes on standard input: more than any model here can see
 
 # ---- any function as a command -----------------------------------------------------------------------------
 
@@ -58,7 +64,7 @@ def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str 
     debug = "--debug" in argv
     if debug:
         argv.remove("--debug")
-    open_closed_streams()
+    prepare_streams()
     try:
         if "--help" in argv or argv == ["-h"]:
             print(help, end="", flush=True)
@@ -78,16 +84,22 @@ def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str 
         return status
 
 
-def open_closed_streams():
-    """Replace a closed stdin, stdout or stderr, which Python sets to None, by the null device."""
+def prepare_streams():
+    """Let nothing that is written fail for its characters, nor for a stream that is closed.
+
+    A character that the encoding of stdout lacks becomes a ?. A closed stream, which Python sets to None,
+    becomes the null device.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def report(error):  # -> exit status, one line
     """2 if the command was wrong; 1 if a file, a download or the machine is at fault."""
-    line = printable(" ".join(str(error).splitlines()))
+    line = shown(" ".join(str(error).splitlines()), 1500)
     if isinstance(error, ModuleNotFoundError):  # a library of the core; for the others see files.needs
         return 1, f"{line}: pip install -r requirements.txt"
     if isinstance(error, (ModelError, FloatingPointError, OSError, ImportError)):
@@ -194,11 +206,15 @@ def command(
     stop: str = None,
     lookup: bool = False,
     explain: bool = False,
+    check: bool = False,
 ):
     """Refuse wrong arguments before any file is touched, then write the continuation to stdout.
 
     Each option replaces one of the values that are passed on: the model, the picks, the streams of ids.
     """
+    if check:
+        report_check(prompt, model_size, models_dir)
+        return
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     settings |= {"repetition_penalty": repetition_penalty}
     draws = seed is not None or any(value is not None for value in settings.values())
@@ -221,6 +237,16 @@ def command(
     write(stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop))
 
 
+def report_check(prompt, model_size, models_dir):
+    """Print what was compared; see extras/check.py."""
+    from extras.check import check
+
+    if prompt is not None:
+        raise ValueError(f"--check takes no prompt, but {shown(prompt, 50)!r} is given (see --help)")
+    for line in check(model_size, models_dir):
+        print(printable(line), flush=True)
+
+
 def greedy_pick(ids, i):  # ids of a text, number of the sample -> pick
     """Always the likeliest token."""
     from numpy import argmax
@@ -235,35 +261,39 @@ def sampling_picks(seed, settings):  # -> (ids, i) -> pick
     return pick_maker(secrets.randbits(32) if seed is None else seed, **settings)
 
 
-def picks_for(new_pick, n_samples, shown_settings, ids, encoder):  # -> list of picks
-    """A pick for each sample that continues ids; with shown_settings, stderr shows how each one chooses."""
-    picks = [new_pick(ids, i) for i in range(n_samples)]
-    if shown_settings is None:
-        return picks
-    from extras.explain import explained
+def picks_for(new_pick, n_samples, shown_settings, ids, encoder):  # yields a pick for each sample
+    """The picks that continue ids; with shown_settings, stderr shows how each one chooses."""
+    for i in range(n_samples):
+        pick = new_pick(ids, i)
+        if shown_settings is not None:
+            from extras.explain import explained
 
-    return [explained(pick, ids, shown_settings, encoder, sys.stderr.write) for pick in picks]
+            pick = explained(pick, ids, shown_settings, encoder, sys.stderr.write)
+        yield pick
 
 
-def plain(ids, params, n_head, n, picks):  # -> [stream of ids]
-    """One text, from the plain loop."""
+def plain(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
+    """One text after another, from the plain loop."""
     import gpt2
 
-    return [gpt2.stream(ids, params, n_head, n, picks[0])]
+    for pick in picks:
+        yield gpt2.stream(ids, params, n_head, n, pick)
 
 
-def with_lookup(ids, params, n_head, n, picks):  # -> [stream of ids]
-    """The same ids, faster where the text repeats itself."""
+def with_lookup(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
+    """The same ids, faster where a text repeats itself."""
     from extras import speculative
 
-    return [speculative.stream(ids, params, n_head, n, picks[0])]
+    for pick in picks:
+        yield speculative.stream(ids, params, n_head, n, pick)
 
 
-def batched(ids, params, n_head, n, picks):  # -> a stream of ids for each pick
-    """All samples in one batch."""
+def batched(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
+    """The same ids, faster where there are several texts: AT_ONCE of them in a batch."""
     from extras import batching
 
-    return batching.samples(ids, params, n_head, n, picks)
+    while group := list(islice(picks, AT_ONCE)):
+        yield from batching.samples(ids, params, n_head, n, group)
 
 
 def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop):  # -> pieces
@@ -289,7 +319,6 @@ def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop):
     from extras.chat import chat
     from utils import load_encoder_hparams_and_params
 
-    sys.stdout.reconfigure(errors="replace")
     encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir)
     to_text = partial(text_of, encoder=encoder, stop=stop)
     chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text)
@@ -301,8 +330,7 @@ def read_prompt(prompt):  # str -> str
     Raises ValueError if it is empty or not text.
     """
     if prompt == "-":
-        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        prompt = re.sub("\r?\n\\Z", "", text)
+        prompt = read_text("-", LONGEST_PROMPT).removesuffix("\n")
     if not prompt:
         raise ValueError("the prompt is empty: give a text to continue (see --help)")
     try:
@@ -316,7 +344,8 @@ def read_prompt(prompt):  # str -> str
 def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
     """The text of ids as they come, up to an id that ends a text, or the text `stop`."""
     new_ids = takewhile(lambda new_id: new_id not in encoder.stop_ids, new_ids)
-    return until(encoder.decode_stream(new_ids), stop)
+    pieces = until(encoder.decode_stream(new_ids), stop)
+    return map(visible, pieces) if sys.stdout.isatty() else pieces
 
 
 def until(pieces, stop=None):  # pieces of text -> pieces of text
@@ -334,8 +363,7 @@ def until(pieces, stop=None):  # pieces of text -> pieces of text
 
 
 def write(pieces):
-    """Write text as it comes, then one newline; a character that the terminal cannot show becomes a ?."""
-    sys.stdout.reconfigure(errors="replace")
+    """Write text as it comes, then one newline."""
     written = False
     try:
         for piece in pieces:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin
 
-from files import ModelError, shown
+from files import ModelError, say, shown
 
 TIMEOUTS = (10, 30)  # seconds: to connect, and between two bytes
 PAUSES = (1, 2, 4, 8)  # seconds to wait before each retry that follows one without a new byte
@@ -33,12 +33,13 @@ class Interrupted(Exception):
         self.pause = pause
 
 
-def download_file(url, path, n_bytes=None, sha256=None):
+def download_file(url, path, n_bytes=None, sha256=None, check=None):
     """Download url to path, unless path exists. Of two processes, one downloads and the other waits.
 
     n_bytes: the length, sha256: the digest in hexadecimal, where known; an MD5 that the server announces is
-    checked too. Raises ModelError for a file that did not arrive complete and correct, OSError if it cannot
-    be written.
+    checked too. check: a function that gets the Path of the complete file, before it has its name, and raises
+    ModelError if its content is wrong. Raises ModelError for a file that did not arrive complete and correct,
+    OSError if it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def download_file(url, path, n_bytes=None, sha256=None):
             return
         try:
             part, expected = fetch(url, path, n_bytes, sha256)
-            verify(url, part, expected)
+            verify(url, part, expected, check)
             os.replace(part, path)
         finally:
             discard([part for part, etag in parts(path) if not etag])  # no download can resume from them
@@ -63,7 +64,7 @@ def locked(path):
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(f"waiting for another process that is downloading to {path.parent}", file=sys.stderr)
+        say(f"waiting for another process that is downloading to {path.parent}")
         lock.acquire()
     try:
         yield
@@ -148,7 +149,7 @@ def wait(name, interrupted, pause):
     """Sleep before a retry: for `pause` seconds, or longer if the server asks, up to a minute."""
     pause = max(pause, min(interrupted.pause, 60))
     if sys.stderr.isatty():
-        print(f"{name}: {interrupted}; trying again in {pause:g} s", file=sys.stderr)
+        say(f"{name}: {interrupted}; trying again in {pause:g} s")
     time.sleep(pause)
 
 
@@ -271,16 +272,13 @@ def root_cause(error):  # -> str
     return shown(error) or type(error).__name__
 
 
-def verify(url, part, expected):
+def verify(url, part, expected, check):
     """Raise ModelError and delete the part, unless it is the file that was asked for."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    update(part, sha256, md5)
     with open(part, "rb") as file:
         beginning = file.read(200)
-        file.seek(0)
-        while chunk := file.read(2**20):
-            sha256.update(chunk)
-            md5.update(chunk)
-        n_found = file.tell()
+    n_found = part.stat().st_size
     advice = None
     if re.match(rb"\s*<(!doctype|html|\?xml)", beginning, re.IGNORECASE):
         problem, advice = WEB_PAGE
@@ -291,7 +289,21 @@ def verify(url, part, expected):
     elif expected["md5"] not in (None, base64.b64encode(md5.digest()).decode()):
         problem = f"the file does not have the MD5 {shown(expected['md5'])} that the server announced"
         advice = "try again"
-    else:
+    elif check is None:
         return
+    else:
+        try:
+            check(part)
+            return
+        except ModelError as error:
+            problem, advice = f"{error.problem}: not the released file", "try again"
     discard([part])
     raise ModelError(url, problem, advice)
+
+
+def update(path, *hashes):
+    """Feed the bytes of a file to hash objects of hashlib."""
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            for each in hashes:
+                each.update(chunk)

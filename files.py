@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import re
 import shlex
+import sys
 from pathlib import Path
 
 AGAIN = "get a fresh copy"
@@ -13,7 +15,7 @@ PICKLES = (".bin", ".pt", ".pth")  # suffixes of PyTorch's files
 class ModelError(ValueError):
     """A file or a download that cannot be used: what it is, what is wrong with it, and what to do.
 
-    As text it is one line, "what: problem; advice", without control characters.
+    As text it is one line, "what: problem; advice", without control characters and not very long.
     """
 
     def __init__(self, what, problem, advice=None):
@@ -21,8 +23,8 @@ class ModelError(ValueError):
         self.what, self.problem, self.advice = what, problem, advice
 
     def __str__(self):
-        sentence = f"{self.what}: {self.problem}"
-        return printable(f"{sentence}; {self.advice}" if self.advice else sentence)
+        sentence = f"{shown(self.what, 500)}: {shown(self.problem, 500)}"
+        return f"{sentence}; {printable(self.advice)}" if self.advice else sentence
 
 
 def printable(text):  # -> str
@@ -30,10 +32,20 @@ def printable(text):  # -> str
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def visible(text):  # -> str
+    """The text with control characters, which a terminal would obey, escaped, except for \\n and \\t."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: printable(match[0]), text)
+
+
 def shown(value, n_most=200):  # -> str
     """Untrusted text as part of a message: printable, and at most n_most characters."""
     text = printable(str(value)[: n_most + 1])
     return text if len(text) <= n_most else text[: n_most - 3] + "..."
+
+
+def say(line):
+    """Print a line on stderr; names in it may come from anywhere, so it is made printable."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -67,6 +79,38 @@ def read_json(path):  # -> dict
     return value
 
 
+def read_text(path, n_most=None):  # -> str
+    """The text in a file, or "-" for standard input, of at most n_most bytes; see `plain_text`."""
+    n_read = -1 if n_most is None else n_most + 1
+    if str(path) == "-":
+        path, content = "standard input", sys.stdin.buffer.read(n_read)
+    else:
+        with open(path, "rb") as file:
+            content = file.read(n_read)
+    if n_most is not None and len(content) > n_most:
+        raise ValueError(f"{path} has more than {n_most:,} bytes: shorten it")
+    return plain_text(content, path)
+
+
+def plain_text(content, source):  # bytes -> str
+    """UTF-8 as text, without the byte-order mark that Windows puts before it, and with \\n for each \\r\\n.
+
+    Where that changes a text, a line on stderr says so. Raises ValueError if they are not UTF-8.
+    """
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start + 1:,} is {content[error.start]:#04x}"
+        raise ValueError(f"{source} is not UTF-8 text: {found}; save it as UTF-8") from None
+    if text.startswith("\ufeff"):
+        text = text[1:]
+        say(f"{source}: its byte-order mark is left out")
+    if "\r\n" in text:
+        text = text.replace("\r\n", "\n")
+        say(rf"{source}: its line ends \r\n are read as \n")
+    return text
+
+
 def unique(pairs):  # -> dict
     """A JSON object as a dict. Raises ValueError for a repeated name: which value counts would be a guess."""
     value = dict(pairs)
@@ -83,7 +127,11 @@ def pickles(folder):  # -> list of Path
 
 def convert_advice(path):  # -> str
     """What to do with a PyTorch checkpoint."""
-    path = str(path) if str(path).isprintable() else "FILE"
-    path = f"./{path}" if path.startswith("-") else path
-    command = f"python -m extras.huggingface.convert {shlex.quote(path)} OUT_FOLDER"
+    command = f"python -m extras.huggingface.convert {quoted(path)} OUT_FOLDER"
     return f"to convert a PyTorch checkpoint, run {command}"
+
+
+def quoted(path):  # -> str
+    """A path, or any name, as one word of a command that a reader can paste into a shell."""
+    path = str(path) if str(path).isprintable() else "FILE"
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)

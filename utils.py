@@ -2,13 +2,14 @@
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
-from checkpoint import read_checkpoint
+from checkpoint import compare_checksums, read_checkpoint, read_index
 from download import download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, pickles, read_json
-from weights import LARGEST, check_hparams, to_params
+from weights import LARGEST, PRESETS, check_hparams, to_params
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
 RELEASED = ("124M", "355M", "774M", "1558M")
@@ -24,6 +25,7 @@ DATA = "model.ckpt.data-00000-of-00001"
 BEFORE_WEIGHTS = ("hparams.json", "encoder.json", "vocab.bpe")  # small files, enough to check a prompt
 WEIGHTS = ("model.ckpt.index", DATA)
 FILES = (*BEFORE_WEIGHTS, *WEIGHTS)
+MOVE_AWAY = "move it away, and it is downloaded again"
 KNOWN = {  # bytes and SHA-256, where known
     "encoder.json": (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
     "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
@@ -107,8 +109,18 @@ def layout_of(folder):  # -> "openai" or "huggingface"
 
 
 def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
-    """The model in a folder, as `open_model` returns it. size: OpenAI's name for it, if it is theirs."""
-    how = "move it away, and it is downloaded again" if size else AGAIN
+    """The model in a folder, as `open_model` returns it. size: OpenAI's name for it, if it is theirs.
+
+    All that decides a token or a number is compared with something, at every load but for two exceptions:
+
+    hparams.json             the shapes of all arrays; n_head, which no shape tells, is not
+    encoder.json, vocab.bpe  each other, token by token
+    model.ckpt.index         a checksum for each of its blocks
+    model.ckpt.data-...      its length, names, shapes, finite numbers; the checksums in the index are not
+
+    These two are compared after a download whose digest is not known, and by `--check` (extras/check.py).
+    """
+    how = MOVE_AWAY if size else AGAIN
     with fresh_copy(how):
         get_files(folder, size, BEFORE_WEIGHTS)
         hparams = load_hparams(folder / "hparams.json")
@@ -176,12 +188,32 @@ def download_gpt2_files(model_size, model_dir, names=FILES):
     for name in names:
         path = Path(model_dir) / name
         if not path.exists():
-            n_bytes, sha256 = KNOWN.get(f"{model_size}/{name}") or KNOWN.get(name, (None, None))
+            n_bytes, sha256 = known(model_size, name)
+            check = None if sha256 else partial(check_content, model_size, path)
             try:
-                download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256)
+                download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256, check)
             except ModelError as error:
                 advice = f"{error.advice or 'try again'}, or use --model_size tiny, which needs no network"
                 raise ModelError(error.what, error.problem, advice) from None
             except OSError as error:
                 advice = f"{error.strerror or error}; use --models_dir to choose another folder"
                 raise OSError(error.errno, advice, error.filename) from None
+
+
+def known(model_size, name):  # -> bytes and SHA-256 of one of OpenAI's files, each None where not known
+    """What OpenAI's file is known to be; all their models have the same vocabulary."""
+    return KNOWN.get(f"{model_size}/{name}") or KNOWN.get(name, (None, None))
+
+
+def check_content(model_size, path, content):
+    """Raise ModelError unless content, a file that is to become path, can be that of one of OpenAI's models.
+
+    The index has checksums of its own, and of the data's. Only hparams.json says how many heads there are.
+    """
+    if path.name == "hparams.json" and load_hparams(content) != PRESETS[model_size]:
+        raise ModelError(content, f"its sizes are not those of OpenAI's {model_size}", AGAIN)
+    if path.suffix == ".index":
+        read_index(content)
+    index = path.with_name("model.ckpt.index")
+    if path.name == DATA and index.exists():
+        compare_checksums(read_index(index), content)

@@ -10,20 +10,21 @@ perplexity: among how many equally likely tokens the model had, in effect, to ch
 import os
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 
 import gpt2
 from cli import run
 from encoder import END_OF_TEXT
+from files import read_text
 from utils import open_model
 
 HELP = """\
 python -m extras.scoring FILE [--option value]    how well a model predicts a text
 
 FILE                 a text in UTF-8, - for standard input; lines <|endoftext|>
-                     split it into documents
+                     split it into documents; a byte-order mark is left out, and
+                     line ends \\r\\n are read as \\n
 --model_size 124M    the model, as for gpt2.py; tiny needs no download
 --models_dir models  the folder for downloaded models
 --stride 1024        how many new tokens each window scores;
@@ -120,12 +121,7 @@ def split_documents(text):  # str -> list of str
 
 def read_documents(path):  # -> list of str
     """The documents in a file, or "-" for standard input. Raises ValueError if it is empty or not UTF-8."""
-    try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
-        text = content.decode("utf-8-sig")  # without the byte order mark that Notepad writes
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
-    documents = split_documents(text.replace("\r\n", "\n"))
+    documents = split_documents(read_text(path))
     if not documents:
         raise ValueError(f"{path} is empty")
     return documents

@@ -4,6 +4,14 @@ hub finds the files, config reads the sizes and variants, tensors the arrays, vo
 variants changes params where a model differs from OpenAI's. Beside them: task_heads, export and convert.
 Where a function's first argument is `model`, it is a folder, or "owner/name" or "owner/name@revision".
 
+All that decides a token or a number is compared with something where that is possible:
+
+    config.json          the shapes of all tensors; heads, eps and variants with nothing
+    the vocabulary       its tokens, merges and added tokens with each other
+    *.safetensors        its header, in which each byte of the file belongs to one tensor; config.json, for
+                         names and shapes; numbers are finite and not huge, but there are no checksums
+    files from the hub   their digests, by `--check` (extras/check.py)
+
 (modeling_gpt2.py of transformers)
 """
 

@@ -7,11 +7,10 @@ huggingface_hub keeps its downloads in the cache that transformers uses too ($HF
 import functools
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
-from files import AGAIN, ModelError, fresh_copy, needs, shown
+from files import AGAIN, ModelError, fresh_copy, needs, quoted, shown
 from utils import SHORT_NAMES
 
 NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transformers"
@@ -34,6 +33,19 @@ def parse_name(model):  # "gpt2@v1" -> "openai-community/gpt2", "v1"
     """The full name of a model on the hub, and its branch, tag or commit."""
     repo, _, revision = str(model).partition("@")
     return SHORT_NAMES.get(repo, repo), revision or "main"
+
+
+def cached_folder(model):  # -> Path
+    """The folder of a model, or its copy in the hub's cache. Raises ModelError if it is not there."""
+    if os.path.isdir(model):
+        return Path(model)
+    with needs("requirements-extras.txt"):
+        import huggingface_hub as hub
+    repo, revision = parse_name(model)
+    try:
+        return Path(hub.snapshot_download(repo, revision=revision, local_files_only=True))
+    except hub.errors.LocalEntryNotFoundError:
+        raise ModelError(repo, "not a folder here, and not downloaded yet") from None
 
 
 @functools.cache
@@ -103,9 +115,15 @@ def with_hub_advice(load):  # (model, ... -> ...) -> (model, ... -> ...)
 
     @functools.wraps(load)
     def load_or_advise(model, *arguments, **options):
-        repo, revision = parse_name(model)
-        command = f"hf download {shlex.quote(repo)} --revision {shlex.quote(revision)} --force-download"
-        with fresh_copy(AGAIN if os.path.isdir(model) else f"{AGAIN}: {command}"):
+        with fresh_copy(how_again(model)):
             return load(model, *arguments, **options)
 
     return load_or_advise
+
+
+def how_again(model):  # -> str
+    """The advice to get a fresh copy of a model, with the command that does it for one from the hub."""
+    if os.path.isdir(model):
+        return AGAIN
+    repo, revision = parse_name(model)
+    return f"{AGAIN}: hf download {quoted(repo)} --revision {quoted(revision)} --force-download"

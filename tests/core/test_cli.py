@@ -221,6 +221,7 @@ def test_no_tokens_are_an_empty_line():
         (b"Hello", "Hello"),
         (b"Hello\n\n", "Hello\n"),
         (b"Hello\r\n", "Hello"),
+        (b"\xef\xbb\xbfone\r\ntwo\r\n", "one\ntwo"),
         ('é\n -5 # "x"'.encode(), 'é\n -5 # "x"'),
     ],
 )
@@ -234,12 +235,26 @@ def test_a_dash_reads_the_prompt_from_standard_input(asked, monkeypatch, argv, g
 
 
 @pytest.mark.parametrize(
-    "given, message", [(b"a\xff", "valid UTF-8 at character 2"), (b"\n", "empty"), (b"", "empty")]
+    "given, message",
+    [
+        (b"a\xff", "standard input is not UTF-8 text: byte 2 is 0xff"),
+        (b"\n", "empty"),
+        (b"", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+    ],
 )
 def test_standard_input_that_is_no_prompt_is_refused(asked, monkeypatch, capsys, given, message):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     assert cli.run(["-"]) == 2
     assert message in capsys.readouterr().err and asked == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell with yes on Windows")
+def test_standard_input_without_end_is_refused():
+    command = f"yes | {sys.executable} gpt2.py - --model_size=tiny"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"gpt2.py: standard input has more than 134,217,728 bytes: shorten it\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="on Windows, words are text, not bytes")
@@ -386,6 +401,25 @@ def test_samples_are_the_same_alone_or_among_others():
     five = command(*words[:-1], "--n_samples=5").stdout.decode()
     samples = five.removesuffix("\n").split(line)
     assert len(set(samples)) == 5 and three == line.join(samples[:3]) + "\n" and alone == samples[0] + "\n"
+
+
+def test_samples_are_the_same_in_one_batch_or_in_several(monkeypatch, capsys):
+    words = ["The little fox", "10", "tiny", "--seed=5", "--top_k=50", "--n_samples=5"]
+    texts = []
+    for at_once in (1, 2, 5):
+        monkeypatch.setattr(cli, "AT_ONCE", at_once)
+        assert cli.run(words) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2] and texts[0].count("\n---------------\n") == 4
+
+
+def test_a_billion_samples_begin_at_once():
+    words = ["gpt2.py", "The little fox", "3", "tiny", "--seed=5", "--n_samples=999999999"]
+    process = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE)
+    lines = [process.stdout.readline() for _ in range(200)]
+    process.kill()
+    process.communicate()
+    assert lines.count(b"---------------\n") > 40
 
 
 @pytest.mark.parametrize(
@@ -542,8 +576,22 @@ def test_a_closed_stream_is_empty_or_goes_nowhere(close, status):
 def test_a_terminal_that_lacks_a_character_shows_a_question_mark(monkeypatch, encoding, shown):
     stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     monkeypatch.setattr(sys, "stdout", stdout)
+    cli.prepare_streams()
     cli.write(iter(["é", " 🦊"]))
     assert stdout.buffer.getvalue() == shown
+
+
+def test_text_on_a_terminal_cannot_command_it(monkeypatch, tiny):
+    escape = tiny[0].encode("\x1b[2J\n")
+    shown_text = "".join(cli.text_of(escape, tiny[0]))
+    assert shown_text == "\x1b[2J\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "".join(cli.text_of(escape, tiny[0])) == "\\x1b[2J\n"
+
+
+def test_the_longest_error_is_a_short_line():
+    status, line = cli.report(ValueError("x\n" * 10**6))
+    assert status == 2 and len(line) == 1500
 
 
 @pytest.mark.parametrize("flags", [["-O"], ["-W", "error"], ["-X", "utf8=0"]])
@@ -589,6 +637,16 @@ def test_a_terminal_that_knows_only_ascii_shows_question_marks(tmp_path, tiny):
     environment = without_unbuffered() | {"PYTHONIOENCODING": "ascii"}
     done = run_python("gpt2.py", "x", "3", str(model), env=environment)
     assert done.returncode == 0 and done.stdout == b"???\n" and done.stderr == b""
+
+
+def test_every_command_writes_where_only_ascii_can_be_written(tmp_path):
+    (tmp_path / "a.txt").write_text("Ein Füchslein, 狐 🦊\n", encoding="utf-8")
+    environment = without_unbuffered() | {"PYTHONIOENCODING": "ascii"}
+    done = run_python(
+        *("-m", "extras.scoring", str(tmp_path / "a.txt"), "--model_size=tiny", "--show"), env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.isascii() and b"bits per byte" in done.stdout and b"?" in done.stdout
 
 
 def test_it_runs_from_another_folder(tmp_path):

@@ -130,6 +130,26 @@ def test_a_request_says_nothing_about_the_user(tmp_path, monkeypatch):
     assert server.requests[0]["Accept-Encoding"] == "identity"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to("precious")
+    with serve({"/file": answer()}) as (address, _), pytest.raises(OSError, match="lock"):
+        download.download_file(f"{address}/file", tmp_path / "file")
+    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "file").exists()
+
+
+def test_a_file_that_fails_a_check_of_its_content_is_deleted(tmp_path):
+    def check(part):
+        assert part.read_bytes() == BODY and part != tmp_path / "file"
+        raise ModelError(part, "its numbers are wrong")
+
+    with serve({"/file": answer()}) as (address, _), pytest.raises(ModelError) as caught:
+        download.download_file(f"{address}/file", tmp_path / "file", check=check)
+    assert str(caught.value) == f"{address}/file: its numbers are wrong: not the released file; try again"
+    assert files(tmp_path) == []
+
+
 def test_an_existing_file_is_left_alone_and_no_request_is_made(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
     server = Server()

@@ -1,12 +1,30 @@
 """What is said of a file that cannot be used: one line, safe to print; and JSON read with care."""
 
 import copy
+import io
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 from helpers import run_python
 
-from files import AGAIN, ModelError, convert_advice, fresh_copy, needs, pickles, read_json, shown
+from files import (
+    AGAIN,
+    ModelError,
+    convert_advice,
+    fresh_copy,
+    needs,
+    pickles,
+    plain_text,
+    quoted,
+    read_json,
+    read_text,
+    say,
+    shown,
+    visible,
+)
 
 
 def test_an_error_says_what_is_wrong_and_what_to_do_in_one_sentence():
@@ -33,6 +51,58 @@ def test_what_a_file_says_is_shown_short():
     assert shown("x" * 200) == "x" * 200 and shown("é 日本 🦊 'a'") == "é 日本 🦊 'a'"
     assert shown("x" * 201) == "x" * 197 + "..." and len(shown("\n" * 10**6)) == 200
     assert shown([1, None]) == "[1, None]"
+
+
+def test_a_field_of_five_megabytes_makes_a_short_line():
+    huge = 'x\n"' * 2_000_000
+    for error in (
+        ModelError("a.json", huge),
+        ModelError(huge, "cut short"),
+        ModelError("a", ValueError(huge)),
+    ):
+        assert len(str(error)) < 1100 and "\n" not in str(error)
+
+
+def test_what_a_terminal_would_obey_is_spelled_and_everything_else_stays(capsys):
+    text = "a\tb\nc é 日本 🦊👩‍👩‍👧\u200d\u00a0\ufeff"
+    assert visible(text) == text
+    assert visible("\x1b[31m\r\x07\x9b\x7f\x00") == r"\x1b[31m\r\x07\x9b\x7f\x00"
+    say("waiting for models\x1b]0;title\x07/124M")
+    assert capsys.readouterr().err == "waiting for models\\x1b]0;title\\x07/124M\n"
+
+
+@pytest.mark.parametrize(
+    "content, text, notes",
+    [
+        ("naïve 日本\n".encode(), "naïve 日本\n", []),
+        (b"one\ntwo\rthree", "one\ntwo\rthree", []),
+        (b"\xef\xbb\xbfone", "one", ["byte-order mark is left out"]),
+        (b"one\r\ntwo\r\n", "one\ntwo\n", [r"line ends \r\n are read as \n"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbf\r\n", "\ufeff\n", ["byte-order mark", "line ends"]),
+    ],
+)
+def test_what_windows_adds_to_a_text_is_left_out_and_said(
+    tmp_path, capsys, monkeypatch, content, text, notes
+):
+    (tmp_path / "a.txt").write_bytes(content)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    for path, name in ((tmp_path / "a.txt", tmp_path / "a.txt"), ("-", "standard input")):
+        assert read_text(path) == text
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == len(notes)
+        for line, note in zip(lines, notes):
+            assert line.startswith(f"{name}: its ") and note in line
+
+
+def test_a_text_that_is_not_utf8_or_too_long_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes("Grün".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8 text: byte 3 is 0xfc; save it as UTF-8$"):
+        read_text(tmp_path / "a.txt")
+    assert plain_text(b"1234", "here") == "1234"
+    (tmp_path / "a.txt").write_bytes(b"12345")
+    assert read_text(tmp_path / "a.txt", 5) == "12345"
+    with pytest.raises(ValueError, match=r"a\.txt has more than 4 bytes: shorten it"):
+        read_text(tmp_path / "a.txt", 4)
 
 
 def test_only_an_error_that_asks_for_a_fresh_copy_is_told_how_to_get_one():
@@ -81,6 +151,16 @@ def test_a_pickle_is_found_by_its_name_and_its_command_can_be_typed(tmp_path):
     assert [path.name for path in pickles(tmp_path)] == ["a b.bin", "b.pt"]
     assert convert_advice("a b.bin").endswith("run python -m extras.huggingface.convert 'a b.bin' OUT_FOLDER")
     assert convert_advice("$(rm).pt").endswith("python -m extras.huggingface.convert '$(rm).pt' OUT_FOLDER")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no POSIX shell on Windows")
+def test_a_quoted_name_is_one_word_for_a_shell(tmp_path):
+    for name in ("my models/a.bin", ";touch X;.bin", "$(touch X)", "`touch X`", "it's", 'a"b', "~", "*", "é"):
+        command = f"{sys.executable} -c 'import sys; print(ascii(sys.argv[1:]))' {quoted(name)}"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+        assert done.stdout.strip() == ascii([name])
+    assert list(tmp_path.iterdir()) == []
+    assert quoted("-x.bin") == "./-x.bin" and quoted("a\n;b") == "FILE"
 
 
 def test_this_module_needs_no_library():

@@ -292,6 +292,50 @@ def test_download_gpt2_files_gets_what_is_missing_and_leaves_what_is_there(relea
         assert (models_dir / "124M" / name).read_bytes() == answers[f"/124M/{name}"]
 
 
+@pytest.fixture
+def without_digests(release, monkeypatch):
+    """The same, for a program that knows no digest, only the sizes of the 124M."""
+    monkeypatch.setattr(utils, "KNOWN", {})
+    monkeypatch.setitem(weights.PRESETS, "124M", HPARAMS)
+    return release
+
+
+def test_a_right_download_whose_digest_nobody_knows_is_accepted(without_digests, arrays):
+    _, _, models_dir = without_digests
+    assert_same_params(utils.load_encoder_hparams_and_params("124M", models_dir)[2], arrays)
+
+
+@pytest.mark.parametrize(
+    "name, wrong, message",
+    [
+        (utils.DATA, lambda data: bytes([data[0] ^ 1]) + data[1:], "do not match their checksum"),
+        (utils.DATA, lambda data: data[:-1] + bytes([data[-1] ^ 128]), "do not match their checksum"),
+        (
+            "model.ckpt.index",
+            lambda index: index[:9] + bytes([index[9] ^ 1]) + index[10:],
+            "damaged: a block",
+        ),
+        (
+            "hparams.json",
+            lambda text: text.replace(b'"n_head": 2', b'"n_head": 4'),
+            "not those of OpenAI's 124M",
+        ),
+    ],
+)
+def test_a_wrong_download_whose_digest_nobody_knows_is_refused(without_digests, name, wrong, message):
+    answers, asked, models_dir = without_digests
+    right = answers[f"/124M/{name}"]
+    answers[f"/124M/{name}"] = wrong(right)
+    assert answers[f"/124M/{name}"] != right
+    with pytest.raises(
+        ModelError, match=rf"124M/{name}: .*{message}.*: not the released file; try again, or"
+    ):
+        utils.load_encoder_hparams_and_params("124M", models_dir)
+    assert not list((models_dir / "124M").glob(f"{name}*"))
+    answers[f"/124M/{name}"] = right
+    utils.load_encoder_hparams_and_params("124M", models_dir)
+
+
 def test_what_cannot_be_downloaded_names_the_model_that_needs_no_network(release):
     answers, _, models_dir = release
     del answers["/124M/vocab.bpe"]

@@ -1,4 +1,4 @@
-"""The index of a checkpoint, changed at random and its checksums made right again: TensorFlow is the judge."""
+"""The index of a checkpoint, changed at random, its checksums made right again; TensorFlow is the judge."""
 
 import io
 from collections import Counter
