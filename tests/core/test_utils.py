@@ -6,16 +6,11 @@ import mmap
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (
-    ROOT,
-    TINY,
-    save_with_tensorflow,
-    serve,
-    write_model,
-)
+from helpers import ROOT, TINY, run_python, save_with_tensorflow, serve, write_model
 
 import checkpoint
 import gpt2
@@ -239,6 +234,20 @@ print(*sorted({{"requests", "tqdm", "fire", "tensorflow", "torch"}} & set(sys.mo
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
     assert {path: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]} == before
+
+
+def test_our_names_mean_our_models_whatever_lies_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", *utils.RELEASED, "gpt2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert utils.find_model("tiny", "models") == ("openai", TINY)
+    for name in utils.RELEASED:
+        assert utils.find_model(name, "models") == ("released", Path("models") / name)
+    for folder in ("./tiny", "./124M", Path("tiny"), Path("124M"), "gpt2"):
+        assert utils.find_model(folder, "models") == ("huggingface", Path(folder))
+    done = run_python(str(ROOT / "gpt2.py"), "Once upon a time", "3", "tiny", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 # ---- downloads ---------------------------------------------------------------------------------------------
