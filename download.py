@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin
 
-from files import ModelError, shown
+from files import ModelError, is_web_page, shown
 
 TIMEOUTS = (10, 30)  # seconds: to connect, and between two bytes
 PAUSES = (1, 2, 4, 8)  # seconds to wait before each retry that follows one without a new byte
@@ -282,7 +282,7 @@ def verify(url, part, expected):
             md5.update(chunk)
         n_found = file.tell()
     advice = None
-    if re.match(rb"\s*<(!doctype|html|\?xml)", beginning, re.IGNORECASE):
+    if is_web_page(beginning):
         problem, advice = WEB_PAGE
     elif expected["length"] not in (None, n_found):
         problem = f"{n_found:,} bytes arrived, expected {expected['length']:,}: not the released file"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -74,6 +75,11 @@ def unique(pairs):  # -> dict
         names = [name for name, _ in pairs]
         raise ValueError(f"{shown(max(names, key=names.count))} is given twice")
     return value
+
+
+def is_web_page(beginning):  # -> bool
+    """Whether the first bytes of a file are those of a web page, such as a login page, or of XML."""
+    return bool(re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|\?xml)", beginning, re.IGNORECASE))
 
 
 def pickles(folder):  # -> list of Path
