@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin
 
-from files import ModelError, say, shown
+from files import ModelError, is_web_page, say, shown
 
 TIMEOUTS = (10, 30)  # seconds: to connect, and between two bytes
 PAUSES = (1, 2, 4, 8)  # seconds to wait before each retry that follows one without a new byte
@@ -280,7 +280,7 @@ def verify(url, part, expected, check):
         beginning = file.read(200)
     n_found = part.stat().st_size
     advice = None
-    if re.match(rb"\s*<(!doctype|html|\?xml)", beginning, re.IGNORECASE):
+    if is_web_page(beginning):
         problem, advice = WEB_PAGE
     elif expected["length"] not in (None, n_found):
         problem = f"{n_found:,} bytes arrived, expected {expected['length']:,}: not the released file"

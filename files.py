@@ -120,6 +120,11 @@ def unique(pairs):  # -> dict
     return value
 
 
+def is_web_page(beginning):  # -> bool
+    """Whether the first bytes of a file are those of a web page, such as a login page, or of XML."""
+    return bool(re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|\?xml)", beginning, re.IGNORECASE))
+
+
 def pickles(folder):  # -> list of Path
     """The files in a folder that may be PyTorch's pickles, sorted by name."""
     return sorted(path for path in Path(folder).iterdir() if path.suffix in PICKLES)

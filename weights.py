@@ -18,6 +18,7 @@ PRESETS = {  # hparams by model name: the one included here, and OpenAI's (Radfo
     "774M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1280, "n_head": 20, "n_layer": 36},
     "1558M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1600, "n_head": 25, "n_layer": 48},
 }
+LARGEST_WEIGHT = 1e4  # far above any trained one (4.7 in the bundled model); from 1e19 on, squares overflow
 # the largest value that is accepted for each size
 LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
 
@@ -129,12 +130,19 @@ def to_params(arrays, hparams, source, hparams_file="hparams.json", original_nam
 
 
 def to_float32(array, shape, name, source, hparams_file):  # -> array of float32
-    """Check one array, and widen float16 to float32. Raises ModelError, worded as in `to_params`."""
+    """Check one array, and widen float16 to float32. Raises ModelError, worded as in `to_params`.
+
+    Very large weights make finite logits without meaning, where a norm's variance has overflowed.
+    """
     if array.shape != shape:
         found = f"{name} has shape {list(array.shape)}, but {list(shape)} according to {hparams_file}"
         raise ModelError(source, found, MIXED_UP)
     if array.dtype not in (np.float32, np.float16):
         raise ModelError(source, f"{name} is {array.dtype}, not float32 or float16", "save it as float32")
-    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+    low, high = float(array.min()), float(array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ModelError(source, f"{name} holds NaN or infinity", AGAIN)
+    if max(-low, high) > LARGEST_WEIGHT:
+        found = f"{name} holds {low if -low > high else high:.3g}"
+        raise ModelError(source, f"{found}, but no trained weight is above {LARGEST_WEIGHT:,.0f}", AGAIN)
     return array.astype(np.float32, copy=False)

@@ -8,8 +8,35 @@ from extras.huggingface.variants import ACTIVATIONS
 from files import AGAIN, ModelError, read_json, shown
 from weights import check_hparams
 
-DEFAULTS = {  # what a missing field means
-    "model_type": "gpt2",
+ALLOWED = {  # other values of these fields are refused; the first is what a missing field means
+    "model_type": ["gpt2"],
+    "activation_function": list(ACTIVATIONS),
+    "scale_attn_weights": [True, False],
+    "scale_attn_by_inverse_layer_idx": [False, True],
+    "tie_word_embeddings": [True, False],
+    "tokenizer_class": [None, "GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast"],
+    "add_cross_attention": [False],
+    "is_causal": [True],
+    "is_encoder_decoder": [False, None],
+    # a window, in which tokens see only those shortly before them
+    "sliding_window": [None],
+    "attention_chunk_size": [None],
+    "layer_types": [None],
+    "kv_sharing_modes": [None],  # layers that use another's keys and values
+    "per_layer_config": [None, {}],  # other sizes for one layer
+    "attribute_map": [None],  # other names for the fields
+    # another kind of weights, or another file
+    "quantization_config": [None],
+    "fusion_config": [None, {}],
+    "transformers_weights": [None],
+    "configuration_files": [None, []],
+    "auto_map": [None, {}],  # custom code
+    # a config inside this one
+    "text_config": [None],
+    "decoder": [None],
+    "generator": [None],
+}
+DEFAULTS = {field: values[0] for field, values in ALLOWED.items()} | {  # what a missing field means
     "architectures": ["GPT2LMHeadModel"],
     "vocab_size": 50257,
     "n_positions": 1024,
@@ -17,36 +44,33 @@ DEFAULTS = {  # what a missing field means
     "n_head": 12,
     "n_layer": 12,
     "n_inner": None,  # 4 n_embd
-    "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "tie_word_embeddings": True,
-    "add_cross_attention": False,
-    "quantization_config": None,
-    "auto_map": None,  # custom code
-    "transformers_weights": None,  # another file
-    "tokenizer_class": None,
     "eos_token_id": 50256,
     "pad_token_id": None,
-}  # reorder_and_upcast_attn is ignored: it matters only in float16
+}
 ALIASES = {
     "max_position_embeddings": "n_positions",
     "hidden_size": "n_embd",
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-ALLOWED = {  # other values of these fields are refused
-    "model_type": ["gpt2"],
-    "activation_function": list(ACTIVATIONS),
-    "scale_attn_weights": [True, False],
-    "scale_attn_by_inverse_layer_idx": [False, True],
-    "tie_word_embeddings": [True, False],
-    "add_cross_attention": [False],
-    "quantization_config": [None],
-    "auto_map": [None],
-    "transformers_weights": [None],
-    "tokenizer_class": [None, "GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast"],
+IGNORED = {  # read by transformers too, but without influence on logits and ids
+    # of use only in training
+    *("attn_pdrop", "embd_pdrop", "resid_pdrop", "classifier_dropout", "hidden_dropout"),
+    *("summary_first_dropout", "summary_last_dropout", "initializer_range", "gradient_checkpointing"),
+    # another way to the same numbers: here all are float32
+    *("attn_implementation", "experts_implementation", "reorder_and_upcast_attn", "chunk_size_feed_forward"),
+    *("dtype", "torch_dtype"),
+    # what else is returned
+    *("return_dict", "output_attentions", "output_cross_attentions", "output_hidden_states"),
+    # for task heads, see task_heads.py
+    *("num_labels", "id2label", "label2id", "problem_type"),
+    # for other kinds of models
+    *("head_dim", "rope_parameters", "rope_scaling", "rope_theta", "mtp_layer_types"),
+    *("number_of_conv_states", "vision_aspect_ratio", "vision_feature_layer"),
+    "vision_feature_select_strategy",
+    # notes, and a token that nothing adds to a prompt
+    *("name_or_path", "transformers_version", "bos_token_id"),
 }
 
 
@@ -57,7 +81,7 @@ def read_config(model):  # -> {field: value}
         raise ModelError(model, NO_CONFIG)
     config = DEFAULTS | canonical(read_json(path), path)
     for field, allowed in ALLOWED.items():
-        if config[field] not in allowed:
+        if not any(type(config[field]) is type(value) and config[field] == value for value in allowed):
             supported = " or ".join(map(repr, allowed))
             raise ModelError(path, f"{field} is {shown(repr(config[field]))}", f"supported: {supported}")
     kinds = config["architectures"]
@@ -71,6 +95,8 @@ def read_config(model):  # -> {field: value}
         check_hparams(to_hparams(config), {"n_vocab": "vocab_size", "n_ctx": "n_positions"})
     except ValueError as error:
         raise ModelError(path, error, AGAIN) from None
+    if config["n_inner"] == 4 * config["n_embd"]:
+        config["n_inner"] = None
     return config
 
 
@@ -87,5 +113,4 @@ def to_hparams(config):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}
     """The sizes among the fields, by OpenAI's names."""
     hparams = {"n_vocab": config["vocab_size"], "n_ctx": config["n_positions"]}
     hparams |= {name: config[name] for name in ("n_embd", "n_head", "n_layer")}
-    usual = config["n_inner"] is None or config["n_inner"] == 4 * config["n_embd"]
-    return hparams if usual else hparams | {"n_inner": config["n_inner"]}
+    return hparams if config["n_inner"] is None else hparams | {"n_inner": config["n_inner"]}

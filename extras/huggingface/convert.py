@@ -12,6 +12,7 @@ import pickle
 import re
 import shutil
 import warnings
+import zipfile
 from datetime import datetime
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from extras.huggingface.export import new_folder, save, write_json, write_tensor
 from extras.huggingface.tensors import read_shards
 from files import AGAIN, ModelError, shown
 from utils import open_model
-from weights import shapes
+from weights import shapes, to_float32
 
 HELP = """\
 python -m extras.huggingface.convert FILE OUT_FOLDER [--option value]    a pickle becomes safetensors
@@ -121,12 +122,13 @@ def read_pickle(file):  # -> dict, {name: array}
     if file.name.endswith(".index.json"):
         return {}, read_shards(file, "bin", file.with_name, lambda shard: read_pickle(shard)[1])
     try:
+        refuse_compressed(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of old formats
             content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise ModelError(file, f"it holds a {type(content).__name__}, not a model's tensors by name")
-        return content, model_tensors(content)
+        return content, model_tensors(content, file)
     except (OSError, ModelError):
         raise
     except pickle.UnpicklingError:
@@ -136,16 +138,31 @@ def read_pickle(file):  # -> dict, {name: array}
         raise ModelError(file, f"PyTorch cannot read it ({shown(error)})", AGAIN) from None
 
 
-def model_tensors(content):  # -> {name: array}
-    """The tensors of a model, wherever a checkpoint keeps them; bfloat16, which NumPy lacks, as float32."""
+def refuse_compressed(file):
+    """Raise ModelError for a zip archive whose parts are larger than the file; PyTorch writes none."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > file.stat().st_size:
+            raise ModelError(file, f"it is compressed, and would grow to {n_bytes:,} bytes", AGAIN)
+
+
+def model_tensors(content, file):  # -> {name: array}
+    """The tensors of a model, wherever a checkpoint keeps them; bfloat16, which NumPy lacks, as float32.
+
+    Raises ModelError for tensors that repeat what is stored once. Only wte, if it is the head too, may do so.
+    """
     import torch
 
     places = [content.get(name) for name in ("model", "model_state_dict", "state_dict")]
     state, arrays = next((place for place in places if isinstance(place, dict)), content), {}
+    state = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if n_bytes > 2 * file.stat().st_size:
+        raise ModelError(file, f"its tensors would take {n_bytes:,} bytes, far more than the file has", AGAIN)
     for name, tensor in state.items():
-        if isinstance(tensor, torch.Tensor):
-            tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-            arrays[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = tensor.detach().numpy()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        arrays[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = tensor.detach().numpy()
     return arrays
 
 
@@ -155,20 +172,23 @@ def convert_transformers(state, file, out_folder):  # -> str
         raise ValueError(
             f"{file} needs its config.json and the files of its tokenizer beside it: get them too"
         )
+    check_tensors(state, read_config(file.parent), file)
     with new_folder(out_folder) as folder:
         write_tensors(folder / "model.safetensors", state)
         for name in BESIDE:
             if file.with_name(name).is_file():
                 shutil.copyfile(file.with_name(name), folder / name)
-        try:
-            config = read_config(folder)
-            kind = (config["architectures"] or [None])[0]
-            read = task_heads.load_with_head if kind in task_heads.HEADS else huggingface.load_params
-            read(folder, config)
-        except ModelError as error:
-            found = f"{Path(error.what).name}: {error.problem}"
-            raise ModelError(file, f"not a complete model: {found}", error.advice) from None
     return f"a model of transformers: {file}"
+
+
+def check_tensors(state, config, file):
+    """Raise ModelError unless these are the tensors of the model that config.json describes."""
+    tensors, kind = dict(state), (config["architectures"] or [None])[0]
+    if kind in task_heads.HEADS:
+        task_heads.pop_head(tensors, kind, config, file)
+    unscaled = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}  # a scale edits arrays
+    has_head = kind not in task_heads.HEADS or kind == "GPT2DoubleHeadsModel"
+    huggingface.from_tensors(tensors, config | unscaled, file, has_head)
 
 
 def convert_transposed(content, state, file, out_folder, encoder, activation, n_head):  # -> str
@@ -198,8 +218,10 @@ def as_in_transformers(state, file, n_tokens, config):  # -> {name: array}, conf
     for name in (wte, wpe, head):
         if np.ndim(tensors.get(name)) != 2:
             raise ModelError(file, f"it has no matrix {name}", AGAIN)
-    if not n_tokens <= len(tensors[wte]) < n_tokens + 128:
+    padded = [-(-n_tokens // n) * n for n in (64, 128)]
+    if len(tensors[wte]) not in (n_tokens, *padded):
         found = f"{file} has a vocabulary of {len(tensors[wte]):,}, but the tokenizer has {n_tokens:,} tokens"
+        found = f"{found} ({padded[0]:,} or {padded[1]:,} if padded)"
         raise ValueError(f"{found}: use --tokenizer to name the model whose tokenizer it was trained with")
     tensors |= {name: tensors[name][:n_tokens] for name in (wte, head)}
     config["vocab_size"], (config["n_positions"], config["n_embd"]) = n_tokens, tensors[wpe].shape
@@ -249,8 +271,7 @@ def check_lora(state, file):  # -> names of layers, n_embd, r
             pairs = "attn.c_attn.lora_A [2 r, n_embd] and lora_B [2 n_embd, r], r the same in all layers"
             found = "is missing" if shape is None else f"has shape {list(shape)}"
             raise ModelError(file, f"{shown(name)} {found}", f"supported: {pairs}")
-        if not np.isfinite(state[name]).all():
-            raise ModelError(file, f"{name} holds NaN or infinity", AGAIN)
+        to_float32(state[name], shape, name, file, "its other layers")
     return layers, n_embd, rank
 
 

@@ -4,22 +4,28 @@
 """
 
 import contextlib
+import glob
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 import gpt2
 from encoder import write_merges
 from extras.huggingface import huggingface_name
 from extras.huggingface.variants import ACTIVATIONS
-from files import needs
+from files import needs, shown
 from weights import flatten, shapes
 
 with needs("requirements-extras.txt"):
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
+
+FILLING = "filling.lock"  # held while a temporary folder is filled; the system releases it on a crash
 
 
 def save(folder, encoder, hparams, params):
@@ -37,18 +43,39 @@ def save(folder, encoder, hparams, params):
 
 @contextlib.contextmanager
 def new_folder(folder):  # -> Path
-    """A folder to fill, under a temporary name: renamed if nothing goes wrong, deleted otherwise."""
+    """A folder to fill, under a temporary name: renamed if nothing goes wrong, deleted otherwise.
+
+    Raises ValueError for a folder that is not empty, also where another process has filled it meanwhile.
+    """
     folder = Path(folder).resolve()
+    refuse_full(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
+    with temporary as parent, FileLock(Path(parent) / FILLING):
+        unnamed = Path(parent) / folder.name
+        unnamed.mkdir(parents=True)  # parents: another process may have seen it before it was locked
+        yield unnamed
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if it is there and empty: Windows would not replace it
+        try:
+            os.replace(unnamed, folder)
+        except OSError:
+            refuse_full(folder)
+            raise
+
+
+def refuse_full(folder):
+    """Raise ValueError for a file, and for a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists: name a new or an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parent:
-        unnamed = Path(parent) / folder.name
-        unnamed.mkdir()
-        yield unnamed
-        if folder.exists():
-            folder.rmdir()  # empty; Windows would not replace it
-        os.replace(unnamed, folder)
+
+
+def remove_abandoned(folder):
+    """Delete the temporary folders for this name whose processes were killed: nobody holds their locks."""
+    for lock in folder.parent.glob(f".{glob.escape(folder.name)}-*/{FILLING}"):
+        with contextlib.suppress(Timeout, OSError), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def to_config(encoder, hparams, params):  # -> {field: value}
@@ -135,11 +162,17 @@ def write_tokenizer(folder, encoder, n_ctx):
 
 
 def write_tensors(path, tensors):
-    """Write {name: array} as safetensors, with the permissions of any new file; the library's are private."""
+    """Write {name: array} as safetensors, with the permissions of any new file; the library's are private.
+
+    Raises OSError where the system says no, as when the disk is full.
+    """
     path.touch()
     mode = path.stat().st_mode
     in_rows = {name: np.ascontiguousarray(array) for name, array in tensors.items()}  # as the library needs
-    save_file(in_rows, path, metadata={"format": "pt"})
+    try:
+        save_file(in_rows, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {shown(error)}") from None
     path.chmod(mode)
 
 

@@ -123,7 +123,10 @@ def with_hub_advice(load):  # (model, ... -> ...) -> (model, ... -> ...)
 
 def how_again(model):  # -> str
     """The advice to get a fresh copy of a model, with the command that does it for one from the hub."""
-    if os.path.isdir(model):
-        return AGAIN
+    return AGAIN if os.path.isdir(model) else f"{AGAIN}: {download_command(model, '--force-download')}"
+
+
+def download_command(model, option):  # -> str
+    """The command that downloads a model from the hub."""
     repo, revision = parse_name(model)
-    return f"{AGAIN}: hf download {quoted(repo)} --revision {quoted(revision)} --force-download"
+    return f"hf download {quoted(repo)} --revision {quoted(revision)} {option}"

@@ -7,13 +7,12 @@ code when it is read: it is refused here, and `convert.py` converts it to safete
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 
-from extras.huggingface.hub import find_file, parse_name
-from files import AGAIN, ModelError, convert_advice, needs, pickles, read_json, shown
+from extras.huggingface.hub import download_command, find_file
+from files import AGAIN, ModelError, convert_advice, is_web_page, needs, pickles, read_json, shown, unique
 
 DTYPES = {
     "F32": "<f4",
@@ -71,8 +70,7 @@ def refuse_pickles(model):
     if Path(model).is_dir():
         found = pickles(model)
         raise ModelError(model, problem, convert_advice(found[0] if found else "FILE"))
-    repo, revision = parse_name(model)
-    get = f"hf download {shlex.quote(repo)} --revision {shlex.quote(revision)} --local-dir FOLDER"
+    get = download_command(model, "--local-dir FOLDER")
     advice = f"if it has a pickle, run {get}; {convert_advice('FOLDER/pytorch_model.bin')}"
     raise ModelError(model, problem, advice)
 
@@ -91,22 +89,34 @@ def read_safetensors(path):  # -> {name: array}
         raise ModelError(path, problem, advice) from None
     with open(path, "rb") as file:
         n_header = int.from_bytes(file.read(8), "little")
-        header, tensors = json.loads(file.read(n_header)), {}
+        header, tensors = parse_header(path, file.read(n_header)), {}
         if n_header % 4 == 0:
             data = np.asarray(np.memmap(file, mode="c"))[8 + n_header :]
         else:  # if mapped, its numbers would not be aligned in memory
             data = np.fromfile(file, dtype=np.uint8)
-    header.pop("__metadata__", None)
     for name, entry in header.items():
-        if entry["dtype"] not in DTYPES:
-            found = f"{shown(name)} is of type {shown(entry['dtype'])}"
-            raise ModelError(path, found, "save it as float32")
         start, end = entry["data_offsets"]
         array = data[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":  # the upper half of a float32
             array = (array.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = np.require(array, requirements="A")  # copied if it is not aligned
     return tensors
+
+
+def parse_header(path, text):  # -> {name: {"dtype", "shape", "data_offsets"}}
+    """The entries of a header that the library has checked; it accepts lists and repeated names too."""
+    try:
+        header = json.loads(text, object_pairs_hook=unique)
+    except ValueError as error:
+        raise ModelError(path, error, AGAIN) from None
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if not isinstance(entry, dict):
+            raise ModelError(path, f"{shown(name)} is described by {shown(entry, 50)}", AGAIN)
+        if entry["dtype"] not in DTYPES:
+            found = f"{shown(name)} is of type {shown(entry['dtype'])}"
+            raise ModelError(path, found, "save it as float32")
+    return header
 
 
 def safetensors_library():  # -> module
@@ -124,6 +134,6 @@ def recognise_file(path):  # -> (what it is, what to do), or None
         return "only a pointer to the file, as git leaves it without LFS", "run git lfs pull"
     if beginning.startswith((b"PK\3\4", b"\x80\2")):
         return "a pickle under another name, which could run any code", convert_advice(path)
-    if re.match(rb"\s*<", beginning):
+    if is_web_page(beginning):
         return "a web page, not the file", AGAIN
     return None

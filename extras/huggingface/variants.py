@@ -48,6 +48,7 @@ ACTIVATIONS = {  # by name in transformers; of several names for one function, e
     "gelu_pytorch_tanh": gpt2.gelu,
     "gelu_python_tanh": gpt2.gelu,
     "gelu_fast": gpt2.gelu,
+    "gelu_accurate": gpt2.gelu,
     "gelu": exact_gelu,
     "gelu_python": exact_gelu,
     "relu": relu,

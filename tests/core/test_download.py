@@ -175,6 +175,7 @@ def test_an_existing_file_is_left_alone_and_no_request_is_made(tmp_path):
         (answer(body=b"<html>", length=6), {}, "a web page arrived"),
         (answer(body=b"\n<!DOCTYPE html>", length=None), {}, "a web page arrived"),
         (answer(body=b'<?xml version="1.0"?><Error>', length=None), {}, "a web page arrived"),
+        (answer(body=b"\xef\xbb\xbf<!-- x --><HTML>", length=None), {}, "a web page arrived"),
         (answer(Content_Type="text/html; charset=utf-8"), {}, "a web page arrived"),
         (answer(Content_Type="application/xml"), {}, "a web page arrived"),
         (answer(Content_Type="application/xhtml+xml"), {}, "a web page arrived"),

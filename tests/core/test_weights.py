@@ -94,6 +94,14 @@ def test_float16_is_widened_and_float32_is_not_copied():
         assert array.dtype == np.float32 and np.array_equal(array, halves[name])
 
 
+def test_the_largest_weight_is_far_above_those_of_a_trained_model_and_far_below_overflow(tiny):
+    largest = max(np.abs(array).max() for array in flatten(tiny[2]).values())
+    assert 1000 * largest < weights.LARGEST_WEIGHT < np.finfo(np.float32).max ** 0.5 / 1000
+    arrays = flatten(weights.random_params(SMALL, np.random.default_rng(0)))
+    arrays["wte"][0, :2] = weights.LARGEST_WEIGHT, -weights.LARGEST_WEIGHT
+    assert to_params(arrays, SMALL, "here")["wte"] is arrays["wte"]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -118,6 +126,9 @@ def test_float16_is_widened_and_float32_is_not_copied():
         (lambda a: np.put(a["h1/mlp/c_proj/w"], 50, np.nan), "h1/mlp/c_proj/w holds NaN or infinity"),
         (lambda a: np.put(a["wte"], 0, np.inf), "wte holds NaN or infinity"),
         (lambda a: np.put(a["wte"], 0, -np.inf), "wte holds NaN or infinity"),
+        (lambda a: np.put(a["wpe"], 9, 1e25), "wpe holds 1e.25, but no trained weight is above 10,000; get"),
+        (lambda a: np.put(a["ln_f/b"], 3, -10001), "ln_f/b holds -1e.04, but no trained weight is above"),
+        (lambda a: a.update({"ln_f/g": np.full(24, 6e4, np.float16)}), "ln_f/g holds 6e.04, but no trained"),
     ],
 )
 def test_params_that_are_not_those_of_hparams_are_refused(change, message):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from extras.huggingface.config import read_config, to_hparams
+from extras.huggingface.config import ALIASES, ALLOWED, IGNORED, read_config, to_hparams
 from files import ModelError
 from weights import PRESETS
 
@@ -25,6 +25,25 @@ def test_fields_that_do_not_matter_may_be_anything(tmp_path):
     config = {"n_ctx": 9, "resid_pdrop": 0.5, "summary_type": "x", "use_cache": False, "n_special": 3}
     config |= {"reorder_and_upcast_attn": True, "task_specific_params": {"a": 1}, "torch_dtype": "float16"}
     assert to_hparams(read(tmp_path, config)) == PRESETS["124M"]
+
+
+@pytest.mark.parametrize("field", sorted(IGNORED))
+def test_a_field_that_is_ignored_may_be_anything(tmp_path, field):
+    for value in (None, True, -1, 0.5, "x", [], {"a": 1}):
+        assert to_hparams(read(tmp_path, {field: value})) == PRESETS["124M"]
+
+
+def test_each_field_is_in_one_table():
+    assert not ALLOWED.keys() & IGNORED and not {*ALIASES, *ALIASES.values()} & {*ALLOWED, *IGNORED}
+
+
+@pytest.mark.parametrize("field", ALLOWED)
+def test_each_supported_value_is_accepted_and_one_that_only_looks_like_it_is_not(tmp_path, field):
+    for value in ALLOWED[field]:
+        assert read(tmp_path, {field: value})[field] == value
+    for value in (0, 1, 1.0, 0.0, "", "true", "None", [[]], {"": 0}):
+        with pytest.raises(ModelError, match=f"config.json: {field} is .*; supported: "):
+            read(tmp_path, {field: value})
 
 
 def test_the_names_that_all_models_of_transformers_share_are_known(tmp_path):
@@ -63,6 +82,15 @@ def test_the_width_of_ffn_is_among_the_sizes_if_it_is_another(tmp_path, n_inner,
         ({"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes'; supported: True or False"),
         ({"scale_attn_by_inverse_layer_idx": None}, "scale_attn_by_inverse_layer_idx is None"),
         ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"),
+        ({"scale_attn_weights": 0}, "scale_attn_weights is 0; supported: True or False"),
+        ({"is_causal": False}, "is_causal is False; supported: True"),
+        ({"is_causal": None}, "is_causal is None"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder is True; supported: False or None"),
+        ({"sliding_window": 4}, "sliding_window is 4; supported: None"),
+        ({"attention_chunk_size": 4}, "attention_chunk_size is 4"),
+        ({"layer_types": ["sliding_attention"]}, "layer_types is"),
+        ({"per_layer_config": {"1": {"n_head": 1}}}, "per_layer_config is .*; supported: None or {}"),
+        ({"configuration_files": ["config.4.0.json"]}, r"configuration_files is .*; supported: None or \[\]"),
         ({"add_cross_attention": True}, "add_cross_attention is True; supported: False"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is .*; supported: None"),
         ({"layer_norm_epsilon": 0}, "layer_norm_epsilon is 0, expected a number between 0 and 1"),
@@ -74,6 +102,7 @@ def test_the_width_of_ffn_is_among_the_sizes_if_it_is_another(tmp_path, n_inner,
         ({"n_head": 0}, "n_head is 0, expected a whole number from 1"),
         ({"n_embd": None}, "n_embd is None"),
         ({"n_embd": 24.0}, "n_embd is 24.0"),
+        ({"n_embd": {}, "n_inner": 96}, "n_embd is {}, expected a whole number"),
         ({"n_layer": 10**9}, "n_layer is 1000000000"),
         ({"n_inner": "48"}, "n_inner is '48'"),
         ("", "get a fresh copy"),

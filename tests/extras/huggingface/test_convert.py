@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import pickle
+import zipfile
 from datetime import datetime
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_tensors_stored_by_columns_keep_their_numbers(tmp_path, tiny):
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("vocab_size", [N_VOCAB, 4096])
+@pytest.mark.parametrize("vocab_size", [N_VOCAB, 4032, 4096])
 def test_a_checkpoint_of_nanogpt_keeps_its_numbers(tmp_path, prefix, bias, vocab_size):
     model = lively_model(bias, vocab_size=vocab_size, activation_function="gelu")
     convert.convert(save(nanogpt(model, prefix, bias), tmp_path / "ckpt.pt"), tmp_path / "out", "tiny")
@@ -309,6 +310,8 @@ C_ATTN, MLP = "transformer.h.0.attn.c_attn.", "transformer.h.0.mlp.c_fc.lora_"
         (lambda: lora(others={C_ATTN + "bias": (144,)}), ALPHA, 1, C_ATTN + "bias"),
         (lambda: lora((3, 4)), ALPHA, 1, "r the same in all layers"),
         (lambda: {LORA + "A": tensor(6, 48) * np.nan, LORA + "B": tensor(96, 3)}, ALPHA, 1, "holds NaN"),
+        (lambda: {LORA + "A": tensor(6, 48) * 1e9, LORA + "B": tensor(96, 3)}, ALPHA, 1, "A holds 1e+09"),
+        (lambda: {LORA + "A": tensor(6, 48).int(), LORA + "B": tensor(96, 3)}, ALPHA, 1, "A is int32"),
         (lambda: nanogpt(lively_model()), [*TINY, "--n_head", "2"], 2, "has 4 heads, but --n_head says 2"),
         (lambda: nanogpt(lively_model()) | {"model_args": [4]}, TINY, 2, "does not say how many heads"),
         (
@@ -370,9 +373,107 @@ def test_what_is_no_whole_model_afterwards_is_not_written(tmp_path, tiny):
 def test_a_refusal_names_the_file_beside_the_pickle_that_is_at_fault(tmp_path, tiny):
     file = save_transformers(tmp_path, lively_model(), tiny[0])
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="pytorch_model.bin: not a complete model: config.json: Expecting"):
+    with pytest.raises(ModelError, match=f"{tmp_path / 'config.json'}: Expecting property name"):
         convert.convert(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("vocab_size", [4001, 4003, 4031, 4033, 4095, 4097, 4101, 4127, 4160])
+def test_a_vocabulary_is_padded_to_a_multiple_of_64_or_128_or_it_is_another(tmp_path, vocab_size):
+    file = save(nanogpt(lively_model(vocab_size=vocab_size)), tmp_path / "ckpt.pt")
+    found = rf"vocabulary of {vocab_size:,}, but the tokenizer has 4,000 tokens \(4,032 or 4,096 if padded\)"
+    with pytest.raises(ValueError, match=f"{found}: use --tokenizer"):
+        convert.convert(file, tmp_path / "out", "tiny")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_model_with_a_task_head_keeps_its_tensors_and_one_without_its_head_is_refused(tmp_path, tiny):
+    import transformers
+
+    config = transformers.GPT2Config(
+        vocab_size=N_VOCAB, n_positions=N_CTX, n_embd=N_EMBD, n_layer=2, n_head=4
+    )
+    model = transformers.GPT2ForSequenceClassification(config)
+    config.architectures = ["GPT2ForSequenceClassification"]
+    state = model.state_dict()
+    convert.convert(save_transformers(tmp_path / "in", model, tiny[0]), tmp_path / "out")
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert saved.keys() == state.keys() and all(np.array_equal(saved[name], state[name]) for name in state)
+    del state["score.weight"]
+    file = save_transformers(tmp_path / "in", model, tiny[0], state)
+    with pytest.raises(
+        ModelError, match="it has no score.weight, the head of a GPT2ForSequenceClassification"
+    ):
+        convert.convert(file, tmp_path / "out_2")
+
+
+def test_a_scale_of_attention_is_left_to_config_json(tmp_path, tiny):
+    model = lively_model(scale_attn_by_inverse_layer_idx=True, scale_attn_weights=False)
+    convert.convert(save_transformers(tmp_path / "in", model, tiny[0]), tmp_path / "out")
+    assert_same_model(tmp_path / "out", model)
+
+
+def test_nothing_is_written_before_all_names_and_shapes_are_right(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(convert, "new_folder", None)
+    model = lively_model()
+    for name in ("transformer.h.1.ln_1.bias", "transformer.wte.weight"):
+        file = save_transformers(tmp_path, model, tiny[0], model.state_dict() | {name: tensor(N_EMBD + 1)})
+        with pytest.raises(ModelError, match=rf"{name} has shape \[49\], but .* according to config.json"):
+            convert.convert(file, tmp_path / "out")
+
+
+# ---- small files that would grow ---------------------------------------------------------------------------
+
+
+def spread(*shape):
+    """A tensor of which one number is stored."""
+    return tensor(1).expand(*shape)
+
+
+def spread_model():
+    return {name: spread(*t.shape) for name, t in lively_model(n_layer=9).state_dict().items()}
+
+
+GROWING = {
+    "nanoGPT": (
+        lambda: nanogpt(lively_model()) | {"model": {C_ATTN + "weight": spread(90_000, 30_000)}},
+        TINY,
+    ),
+    "LoRA": (lambda: {LORA + "A": spread(6, 10**8), LORA + "B": spread(2 * 10**8, 3)}, ALPHA),
+    "one tensor for all": (spread_model, []),
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_tensor_larger_than_its_file_takes_no_memory_and_no_disk(tmp_path, tiny, kind):
+    pytest.importorskip("resource", reason="this system has no limits on memory")
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("this system does not say how much memory a process has")
+    content, words = GROWING[kind]
+    file = save_transformers(tmp_path / "in", lively_model(), tiny[0], content())
+    limit = (
+        "import resource, sys, torch, cli; from extras.huggingface import convert;"
+        "n = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + 300_000_000;"
+        "resource.setrlimit(resource.RLIMIT_AS, (n, n));"
+        "sys.exit(cli.run(sys.argv[1:], convert.command, convert.HELP, 'convert'))"
+    )
+    done = run_python("-c", limit, str(file), str(tmp_path / "out"), *words)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert b"bytes, far more than the file has; get a fresh copy" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_compressed_pickle_is_not_unpacked(tmp_path, monkeypatch):
+    import torch
+
+    file, packed = save({"wte": torch.zeros(10**6)}, tmp_path / "f.pt"), tmp_path / "packed.pt"
+    with zipfile.ZipFile(file) as parts, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as small:
+        for part in parts.infolist():
+            small.writestr(part.filename, parts.read(part))
+    assert torch.load(packed, weights_only=True)["wte"].shape == (10**6,)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(ModelError, match=r"packed.pt: it is compressed, and would grow to 4,000,\d+ bytes"):
+        convert.convert(packed, tmp_path / "out")
 
 
 def test_an_old_pytorch_reads_no_pickle(tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from helpers import command, lively_params, write_huggingface
+from helpers import ROOT, command, lively_params, run_python, write_huggingface
 
 import gpt2
 import weights
@@ -240,6 +242,91 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path, tiny, params, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         export.save(tmp_path / "out", tiny[0], HPARAMS, params)
     assert list(tmp_path.iterdir()) == []
+
+
+SAVE_LITTLE = """
+import resource, signal, sys
+import utils
+from extras.huggingface import export
+model = utils.load_encoder_hparams_and_params("tiny", "models")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that what is too much is an error
+resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+try:
+    export.save(sys.argv[1], *model)
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_disk_without_room_is_one_clear_line(tmp_path):
+    pytest.importorskip("resource", reason="this system has no limit on the size of files")
+    done = run_python("-c", SAVE_LITTLE, str(tmp_path / "out"))
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert (
+        done.stderr.startswith(b"model.safetensors cannot be written: ") and b"File too large" in done.stderr
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_that_cannot_write_raises_an_error_of_the_system(tmp_path, tiny, params, monkeypatch):
+    def full(*args, **kwargs):
+        raise export.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(export, "save_file", full)
+    with pytest.raises(OSError, match="model.safetensors cannot be written: .* No space left on device"):
+        export.save(tmp_path / "out", tiny[0], HPARAMS, params)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- several at once ---------------------------------------------------------------------------------------
+
+FILL = """
+import sys
+from extras.huggingface.export import new_folder
+try:
+    with new_folder(sys.argv[1]) as folder:
+        (folder / "whose").write_text(sys.argv[2])
+        print("filling", flush=True)
+        sys.stdin.read()
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def begin(folder, whose):
+    """A process that fills a folder, and finishes when its standard input ends."""
+    words = [sys.executable, "-c", FILL, str(folder), str(whose)]
+    process = subprocess.Popen(words, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "filling\n"
+    return process
+
+
+def test_of_six_exports_to_one_folder_one_wins_and_the_others_are_told_that_it_exists(tmp_path):
+    processes = [begin(tmp_path / "out", i) for i in range(6)]
+    for process in processes:
+        process.stdin.close()
+    said = [process.stdout.read() for process in processes]
+    assert [process.wait() for process in processes] == [0] * 6
+    winner, *losers = sorted(said)
+    assert winner == "" and said.index("") == int((tmp_path / "out" / "whose").read_text())
+    assert losers == [f"ValueError: {tmp_path / 'out'} exists: name a new or an empty folder\n"] * 5
+    assert os.listdir(tmp_path) == ["out"] and os.listdir(tmp_path / "out") == ["whose"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_and_one_at_work_is_left_alone(tmp_path):
+    killed, at_work = begin(tmp_path / "out", "killed"), begin(tmp_path / "out", "at work")
+    other = begin(tmp_path / "out-2", "other")
+    (tmp_path / ".out-mine").mkdir()  # of the user's
+    killed.kill()
+    killed.communicate()
+    assert len(os.listdir(tmp_path)) == 4
+    with pytest.raises(ValueError, match="out exists"), export.new_folder(tmp_path / "out"):
+        assert len(os.listdir(tmp_path)) == 4 and (tmp_path / ".out-mine").exists()
+        for process in (at_work, other):
+            assert process.communicate() == ("", None)
+    assert set(os.listdir(tmp_path)) == {"out", "out-2", ".out-mine"}
+    assert (tmp_path / "out" / "whose").read_text() == "at work"
+    assert (tmp_path / "out-2" / "whose").read_text() == "other"
 
 
 def test_any_size_in_one_call(tmp_path, tiny):

@@ -89,6 +89,18 @@ def test_editing_an_array_leaves_the_file_alone(tmp_path):
         ({"a": entry("F32", [1], 4, 8)}, bytes(8), None, "; get a fresh copy"),
         ({"a": entry("Q4", [1], 0, 4)}, bytes(4), None, "; get a fresh copy"),
         ({"a": entry("F8_E4M3", [4], 0, 4)}, bytes(4), None, "a is of type F8_E4M3; save it as float32"),
+        (
+            {"a": ["F32", [1], [0, 4]]},
+            bytes(4),
+            None,
+            r"a is described by \['F32', \[1\], \[0, 4\]\]; get a fr",
+        ),
+        (
+            b'{"a": %s, "a": %s}' % tuple(json.dumps(entry("F32", s, 0, 4)).encode() for s in ([1], [1, 1])),
+            bytes(4),
+            None,
+            "a is given twice; get a fresh copy",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, header, data, n_header, message):
@@ -98,11 +110,22 @@ def test_a_damaged_file_is_refused(tmp_path, header, data, n_header, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("n_header", [60, 15_392, 60 + 256 * ord("h")])  # of which the first byte is "<"
+def test_a_damaged_file_is_not_taken_for_a_web_page(tmp_path, n_header):
+    header = json.dumps({"a": entry("F32", [2, 3], 0, 24)}).replace(" ", "").encode().ljust(n_header)
+    path = write(tmp_path / "x", header, ARRAYS["a"].tobytes())
+    assert path.read_bytes().lstrip()[:1] == b"<" and np.array_equal(read_safetensors(path)["a"], ARRAYS["a"])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="Error while deserializing header: .*; get a fresh copy"):
+        read_safetensors(path)
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 548105171\n", "run git lfs pull"),
         (b"<!doctype html><title>Log in</title>", "a web page, not the file"),
+        (b"\n<HTML><head><title>Log in</title>", "a web page, not the file"),
         (b"PK\3\4" + bytes(100), "a pickle under another name.*python -m extras.huggingface.convert"),
         (b"\x80\2}q\0." + bytes(100), "a pickle under another name.*python -m extras.huggingface.convert"),
         (b"1234567", "get a fresh copy"),
