@@ -24,7 +24,7 @@ from extras.huggingface import task_heads
 from extras.huggingface.config import DEFAULTS, read_config, to_hparams
 from extras.huggingface.export import new_folder, save, write_json, write_tensors
 from extras.huggingface.tensors import read_shards
-from files import AGAIN, ModelError, shown
+from files import AGAIN, ModelError, printable, shown
 from utils import open_model
 from weights import shapes, to_float32
 
@@ -85,7 +85,7 @@ def command(
         if value == 0:
             raise ValueError(f"{name} is 0: it must be 1 or more")
     done = convert(file, out_folder, tokenizer, models_dir, activation, n_head, lora_alpha)
-    print(f"{done} -> {out_folder}")
+    print(printable(f"{done} -> {out_folder}"))
 
 
 def convert(

@@ -1,5 +1,7 @@
 """Export: any model as a folder that Hugging Face transformers, vLLM and llama.cpp's converter can read.
 
+    python -m extras.huggingface.export MODEL OUT_FOLDER
+
 `extras.huggingface.load` reads the folder back as the same model.
 """
 
@@ -15,16 +17,30 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 import gpt2
+from cli import run
 from encoder import write_merges
+from extras.check import check
 from extras.huggingface import huggingface_name
 from extras.huggingface.variants import ACTIVATIONS
-from files import needs, shown
+from files import needs, printable, shown
+from utils import load_encoder_hparams_and_params
 from weights import flatten, shapes
 
 with needs("requirements-extras.txt"):
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+HELP = """\
+python -m extras.huggingface.export MODEL OUT_FOLDER [--option value]    a model for transformers
+
+MODEL                a model, as for gpt2.py: tiny, 124M, a folder; all of its
+                     files are compared with their checksums first
+OUT_FOLDER           a new folder
+--models_dir models  the folder for downloaded models
+--debug              show where in the program an error arose
+
+Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
+"""
 FILLING = "filling.lock"  # held while a temporary folder is filled; the system releases it on a crash
 
 
@@ -179,3 +195,20 @@ def write_tensors(path, tensors):
 def write_json(path, value):
     """Write a value as JSON, with non-ASCII characters escaped."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def command(model: str = "", out_folder: str = "", *, models_dir: str = "models"):
+    """Export a model, unless a file of it is damaged."""
+    if not model or not out_folder:
+        raise ValueError(
+            "give a model and a folder: python -m extras.huggingface.export MODEL OUT_FOLDER (see --help)"
+        )
+    loaded = load_encoder_hparams_and_params(model, models_dir)
+    for line in check(model, models_dir):
+        print(printable(line), flush=True)
+    save(out_folder, *loaded)
+    print(printable(f"{model} -> {out_folder}"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(function=command, help=HELP, program="extras.huggingface.export"))

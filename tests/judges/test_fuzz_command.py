@@ -13,7 +13,7 @@ from helpers import TINY
 import cli
 import utils
 from extras import scoring
-from extras.huggingface import convert, hub
+from extras.huggingface import convert, export, hub
 from files import ModelError
 
 pytestmark = pytest.mark.faults
@@ -21,6 +21,7 @@ COMMANDS = {
     "gpt2.py": (cli.command, cli.HELP),
     "extras.scoring": (scoring.command, scoring.HELP),
     "extras.huggingface.convert": (convert.command, convert.HELP),
+    "extras.huggingface.export": (export.command, export.HELP),
 }
 WORDS = (
     *(
@@ -156,4 +157,4 @@ def test_any_words_give_a_text_or_one_line(program, offline, monkeypatch, capsys
             reasons[re.sub(r"[^a-z ]+", " ", line)[:60]] += 1
     print(f"{program}, {n_fuzz} command lines: {dict(statuses)}, {len(reasons)} kinds of refusal")
     assert statuses[2] > 0.2 * n_fuzz and len(reasons) > 5
-    assert statuses[0] > 0.02 * n_fuzz or program.endswith("convert")
+    assert statuses[0] > 0.02 * n_fuzz or program.endswith(("convert", "export"))

@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, command, lively_params, run_python, write_huggingface
+from helpers import ROOT, command, lively_params, run_python, write_huggingface, write_model
 
 import gpt2
 import weights
+from checkpoint import in_openai_layout
 from encoder import Encoder
 from extras import huggingface
 from extras.huggingface import export
@@ -27,6 +28,26 @@ FILES = {
     "tokenizer_config.json",
     "vocab.json",
 }
+
+
+def test_the_command_checks_a_model_and_exports_it(tmp_path, tiny):
+    words = ("-m", "extras.huggingface.export")
+    done = run_python(*words, "tiny", str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"the checksum of each variable is right" in done.stdout
+    assert done.stdout.endswith(f"tiny -> {tmp_path / 'out'}\n".encode())
+    assert_same_model(huggingface.load(tmp_path / "out"), tiny)
+
+    folder = write_model(tmp_path / "model", in_openai_layout(flatten(tiny[2])), tiny[1])
+    data = folder / "model.ckpt.data-00000-of-00001"
+    content = data.read_bytes()
+    data.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    done = run_python(*words, str(folder), str(tmp_path / "damaged"))
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"do not match their checksum" in done.stderr and not (tmp_path / "damaged").exists()
+
+    done = run_python(*words, "tiny")
+    assert done.returncode == 2 and b"give a model and a folder" in done.stderr
 
 
 @pytest.fixture
