@@ -14,27 +14,54 @@ import numpy as np
 import gpt2
 
 
+LARGE = 1e4  # where logits are larger, float32 begins to lose differences that count
+SMALLEST, LARGEST = 1e-200, 1e200  # divisors beyond these change float32 logits in the same way
+
+
 def repetition_penalty(penalty):  # -> filter
     """For tokens already in the text: divide a positive logit by penalty, multiply a negative one by it.
 
     (after Keskar et al. 2019, who only divide)
     """
+    penalty = min(max(float(penalty), SMALLEST), LARGEST)
 
     def penalise(logits, ids):
-        logits, seen = logits.copy(), np.unique(np.asarray(ids, dtype=np.intp))
-        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
-        return logits
+        seen = np.unique(np.asarray(ids, dtype=np.intp))
+
+        def change(logits):
+            logits = logits.copy()
+            logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+            return logits
+
+        return without_overflow(change, logits)
 
     return penalise
 
 
 def temperature(degree):  # -> filter
     """Divide all logits: below 1, likely tokens become likelier; above 1, less so; 0 keeps the likeliest."""
-    return top_k(1) if degree == 0 else lambda logits, ids: logits / degree
+    if degree == 0:
+        return top_k(1)
+    degree = max(float(degree), SMALLEST)
+    return lambda logits, ids: without_overflow(lambda logits: logits / degree, logits)
+
+
+def without_overflow(change, logits):  # logits -> logits, logits -> logits
+    """change(logits), by way of float64; if the largest is too large for float32, all less the largest.
+
+    That makes no difference to softmax, which depends on differences alone.
+    """
+    changed = change(logits.astype(np.float64))
+    largest = np.max(changed)
+    if abs(largest) > LARGE:
+        changed -= largest
+    with np.errstate(over="ignore"):  # what is still too small becomes -∞
+        return changed.astype(logits.dtype)
 
 
 def top_k(k):  # -> filter
     """Keep the k likeliest tokens; among ties, the lower ids (Fan et al. 2018, 5.1)."""
+    k = int(k)
 
     def keep_k(logits, ids):
         if k >= len(logits):
@@ -72,7 +99,7 @@ def min_p(p):  # -> filter
 FILTERS = {  # in order of use: the filter, and the numbers it allows, in words and as a test
     "repetition_penalty": (repetition_penalty, "above 0", lambda x: 0 < x < math.inf),
     "temperature": (temperature, "0 or more", lambda x: 0 <= x < math.inf),
-    "top_k": (top_k, "a whole number, 1 or more", lambda x: x >= 1 and x == int(x)),
+    "top_k": (top_k, "a whole number, 1 or more", lambda x: 1 <= x < math.inf and x == int(x)),
     "top_p": (top_p, "above 0 and at most 1", lambda x: 0 < x <= 1),
     "min_p": (min_p, "from 0 to 1", lambda x: 0 <= x <= 1),
 }

@@ -5,6 +5,8 @@ import math
 import os
 import signal
 import sys
+import warnings
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -104,6 +106,7 @@ def test_filters_are_applied_in_one_order_whatever_the_order_of_the_settings():
         ({"temperature": math.nan}, "temperature is nan"),
         ({"top_k": 0}, "top_k is 0: it must be a whole number, 1 or more"),
         ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"top_k": math.inf}, "top_k is inf: it must be a whole number, 1 or more"),
         ({"top_p": 0}, "top_p is 0: it must be above 0 and at most 1"),
         ({"top_p": 1.01}, "top_p is 1.01"),
         ({"min_p": 1.5}, "min_p is 1.5: it must be from 0 to 1"),
@@ -118,6 +121,117 @@ def test_filters_are_applied_in_one_order_whatever_the_order_of_the_settings():
 def test_numbers_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         sampling.filters(**settings)
+
+
+def test_a_number_of_numpy_keeps_float32_and_a_whole_float_is_a_whole_number():
+    for settings in ({"temperature": np.float64(0.8)}, {"repetition_penalty": np.float64(1.2)}):
+        (apply,) = sampling.filters(**settings).values()
+        assert apply(np.float32([1, 2]), [0]).dtype == np.float32
+    (apply,) = sampling.filters(top_k=2.0).values()
+    assert apply(np.float32([1, 3, 2]), []).tolist() == [-np.inf, 3, 2]
+
+
+# ---- extremes ----------------------------------------------------------------------------------------------
+
+EXTREMES = [1e-320, 1e-46, 1e-40, 1e-38, 1e-20, 1e-9, 1e-5, 0.01, 1.2, 100, 1e9, 1e20, 1e38, 1e39, 1e300]
+SPREADS = [0, 1e-3, 3, 100, 1e9, 3e37]  # of logits: all equal, usual ones, huge ones
+
+
+def extreme_case(i):  # -> logits, ids so far, a generator
+    """A row of logits, some tied and some removed, and a text."""
+    rng = np.random.default_rng(i)
+    n = int(rng.integers(1, 60))
+    logits = np.float32(rng.normal(rng.integers(-1, 2), 1, n).round(int(rng.integers(0, 6))))
+    logits *= np.float32(rng.choice(SPREADS))
+    logits[rng.random(n) < rng.choice([0, 0, 0.3])] = -np.inf
+    logits[rng.integers(n)] = rng.normal() * 3
+    return logits, rng.integers(0, n, int(rng.integers(0, 2 * n))), rng
+
+
+def exactly(logits, ids, name, x):  # -> list of Fraction, None for a token that was removed
+    """The penalty and the temperature in exact numbers."""
+    exact, x = [None if logit == -np.inf else Fraction(float(logit)) for logit in logits], Fraction(x)
+    if name == "temperature":
+        return [None if z is None else z / x for z in exact]
+    seen = {*ids.tolist()}
+    return [z if z is None or i not in seen else z / x if z > 0 else z * x for i, z in enumerate(exact)]
+
+
+def test_extreme_settings_do_what_exact_numbers_do(n_fuzz):
+    """Tokens that can be chosen, those within 50 nats of the likeliest, have the same gaps to it."""
+    n_overflows = n_ties = 0
+    for i in range(n_fuzz):
+        logits, ids, rng = extreme_case(i)
+        name, x = ("temperature", "repetition_penalty")[i % 2], float(rng.choice(EXTREMES))
+        (apply,) = sampling.filters(**{name: x}).values()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            changed = apply(logits, ids)
+        assert changed.dtype == np.float32 and np.isfinite(changed.max()), (i, name, x)
+        exact = exactly(logits, ids, name, x)
+        best = max(z for z in exact if z is not None)
+        wanted = np.array([np.inf if z is None or best - z > 10**4 else float(best - z) for z in exact])
+        gaps = (changed.max() - changed).astype(float)
+        likely = wanted < 50
+        assert np.allclose(gaps[likely], wanted[likely], rtol=0, atol=5e-3), (i, name, x)
+        assert (gaps[~likely] > 49).all(), (i, name, x)
+        n_overflows += best > Fraction(float(np.finfo(np.float32).max))
+        n_ties += likely.sum() > 1
+    print(f"{n_fuzz} cases: the largest overflows in {n_overflows}, {n_ties} with a choice")
+    assert n_overflows > n_fuzz / 20 and n_ties > n_fuzz / 10
+
+
+def test_extreme_settings_together_choose_an_id_that_is_left_without_a_warning(n_fuzz):
+    near_limits = {"top_k": [1, 3.0, 10**9], "top_p": [1e-320, 1e-9, 0.9, 1 - 2**-53, 1]}
+    near_limits |= {"min_p": [0, 1e-320, 0.1, 1 - 2**-53, 1]}
+    near_limits |= {"temperature": [0, *EXTREMES], "repetition_penalty": EXTREMES}
+    n_alone = 0
+    for i in range(n_fuzz):
+        logits, ids, rng = extreme_case(i)
+        names = [name for name in near_limits if rng.random() < 0.6]
+        settings = {name: near_limits[name][rng.integers(len(near_limits[name]))] for name in names}
+        before = logits.copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            left = sampling.filtered(logits, ids, sampling.filters(**settings).values())
+            chosen = sampling.picker(ids, rng=rng, **settings)(logits)
+            p = sampling.probabilities(logits, ids, sampling.filters(**settings).values())
+        assert left.dtype == p.dtype == np.float32 and np.array_equal(logits, before), (i, settings)
+        assert type(chosen) is int and 0 <= chosen < len(logits) and np.isfinite(left[chosen]), (i, settings)
+        assert p.sum() == pytest.approx(1, abs=1e-5) and left.max() - left[chosen] < 50, (i, settings)
+        n_alone += np.isfinite(left).sum() == 1
+    print(f"{n_fuzz} cases: {n_alone} leave one token")
+    assert n_fuzz / 10 < n_alone < 0.9 * n_fuzz
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1e-20},
+        {"temperature": 1e-40},
+        {"temperature": 1e-320},
+        {"temperature": 1e-40, "top_k": 40, "top_p": 0.9, "min_p": 0.05},
+    ],
+)
+def test_a_temperature_of_next_to_nothing_is_greedy(params, settings):
+    greedy = gpt2.generate([1, 2], params, SMALL["n_head"], 15)
+    assert gpt2.generate([1, 2], params, SMALL["n_head"], 15, pick_of([1, 2], 0, **settings)) == greedy
+
+
+def test_a_temperature_of_next_to_nothing_leaves_a_tie_a_tie():
+    (apply,) = sampling.filters(temperature=1e-30).values()
+    left, rng = apply(np.float32([7, 9, 8, 9]), []), np.random.default_rng(0)
+    assert {sampling.noisy_argmax(left, rng) for _ in range(40)} == {1, 3}
+
+
+def test_a_tiny_penalty_and_a_tiny_temperature_choose_as_without_the_temperature():
+    logits = np.float32([5, 4, 3, -1, -2])
+    for penalty, wanted in ((1e-20, 1), (1e-40, 1), (1e20, 0), (1e300, 0)):
+        for degree in (0, 1e-20, 1e-40):
+            pick = sampling.picker(
+                [1, 2, 3], repetition_penalty=penalty, temperature=degree, rng=np.random.default_rng(0)
+            )
+            assert pick(logits) == wanted
 
 
 def test_probabilities_are_the_softmax_of_the_filtered_logits():
