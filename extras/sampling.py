@@ -13,7 +13,6 @@ import numpy as np
 
 import gpt2
 
-
 LARGE = 1e4  # where logits are larger, float32 begins to lose differences that count
 SMALLEST, LARGEST = 1e-200, 1e200  # divisors beyond these change float32 logits in the same way
 
