@@ -179,7 +179,12 @@ def read_documents(path):  # -> list of str
 
 
 def document_ids(document, encoder):  # str -> ids
-    """<|endoftext|>, which begins each document, and then the ids of its text."""
+    """<|endoftext|>, which begins each document, and then the ids of its text.
+
+    Raises ValueError if the vocabulary has no such token.
+    """
+    if END_OF_TEXT not in encoder.encoder:
+        raise ValueError(f"the model's vocabulary has no {END_OF_TEXT}, which must begin each document")
     return [encoder.encoder[END_OF_TEXT], *encoder.encode(document)]
 
 
@@ -235,12 +240,10 @@ def command(
         raise ValueError("give a file, or - for standard input (see --help)")
     documents = read_documents(file)
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    if END_OF_TEXT not in encoder.encoder:
-        raise ValueError(f"{model_size} has no token {END_OF_TEXT}, which must begin each document")
+    texts = [document_ids(document, encoder) for document in documents]
     params, n_head = load_params(), hparams["n_head"]
     found = []
-    for document in documents:
-        ids = document_ids(document, encoder)
+    for ids in texts:
         found.append(nats(ids, params, n_head, stride))
         if show:
             in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -150,9 +150,7 @@ def test_a_line_that_is_not_utf8_is_left_out_and_the_chat_goes_on(line, locale):
     terminal.wait_for("> ")
     for _ in range(2):
         terminal.type(line)
-        assert "\n[that line is not UTF-8 text and was left out: type it again]\r\n" in terminal.wait_for(
-            "> "
-        )
+        assert "\n[that line is not UTF-8 text and was left out" in terminal.wait_for("> ")
     terminal.type(b"The little fox\n")
     said = terminal.wait_for("> ")
     assert said == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"

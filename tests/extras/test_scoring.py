@@ -1,5 +1,6 @@
 """Scores agree with slow loops, and the loss with that of transformers (`pytest -m parity`)."""
 
+import copy
 import math
 import re
 
@@ -234,6 +235,13 @@ def test_with_colour_the_shade_of_each_token_follows_its_surprise(tiny):
     shades = [int(code) for code in re.findall(r"48;5;(\d+)m", shown)]
     assert shades == sorted(shades, reverse=True) and {*shades} <= {229, 221, 215, 203} and len({*shades}) > 2
     assert shown.startswith(encoder.decode(ids[:1])) and not re.search(r"m\n", shown.replace("0m\n", ""))
+
+
+def test_a_document_needs_a_vocabulary_with_an_end_of_text(tiny):
+    without = copy.copy(tiny[0])
+    without.encoder = {token: i for token, i in without.encoder.items() if token != "<|endoftext|>"}
+    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>, which must begin each document"):
+        scoring.document_ids("Once", without)
 
 
 @pytest.mark.parametrize(

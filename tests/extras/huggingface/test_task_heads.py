@@ -70,9 +70,7 @@ def test_without_an_id_of_padding_there_is_no_batch(tmp_path):
         task_heads.score_text(IDS, *model)
     wanted = task_heads.score_tokens(IDS[0], *model)[-1]
     assert_same_logits(task_heads.score_text(IDS[0], *model), wanted)
-    assert_same_logits(
-        task_heads.score_text(IDS[:1], *model), wanted[None]
-    )  # a batch of one needs no padding
+    assert_same_logits(task_heads.score_text(IDS[:1], *model), wanted[None])  # one text needs no padding
     assert_same_logits(task_heads.score_text(IDS[None, :1], *model), wanted[None, None])
 
 
