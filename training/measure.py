@@ -39,13 +39,12 @@ def read_counts(
     path, n_vocab
 ):  # -> {"unigrams": [n_vocab], "bigrams": [n_pairs, 2], "bigram_counts": [n_pairs]}
     """What `train.write_counts` wrote. Raises ModelError for any other file, and for other vocabularies."""
-    try:
-        with np.load(path) as file:
-            counts = {name: file[name] for name in ("unigrams", "bigrams", "bigram_counts")}
-    except OSError:
-        raise
-    except Exception:  # whatever bad bytes make NumPy and zipfile raise
-        counts = None
+    with open(path, "rb") as file:
+        try:
+            arrays = np.load(file)
+            counts = {name: arrays[name] for name in ("unigrams", "bigrams", "bigram_counts")}
+        except Exception:  # whatever bad bytes make NumPy and zipfile raise
+            counts = None
     if counts is None or not are_counts(**counts, n_vocab=n_vocab):
         problem = f"it is damaged, or not the counts of a text in this vocabulary of {n_vocab} tokens"
         raise ModelError(path, problem, "without this file, the model is measured alone")
