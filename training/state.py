@@ -14,7 +14,7 @@ import torch
 from files import MIXED_UP, ModelError, shown
 
 PARTS = {"run", "n_steps", "leaves", "optimizers"}
-ADVICE = "give the same, or a new folder"
+GIVE_THE_SAME = "give the same, or a new folder"
 START_AGAIN = "start again, with a new folder"
 
 
@@ -71,18 +71,16 @@ def check_run(found, run, folder):
     found, settings = form(found), {name: value for name, value in run.items() if name != "text"}
     text = found.pop("text", None) if isinstance(found, dict) else None
     if found != settings:
-        raise ValueError(f"{folder} was begun with {shown(found)}: give the same, or a new folder")
+        raise ValueError(f"{folder} was begun with {shown(found)}: {GIVE_THE_SAME}")
     if text != run["text"]:
-        raise ValueError(
-            f"{folder} was begun with another text or vocabulary: give the same, or a new folder"
-        )
+        raise ValueError(f"{folder} was begun with another text or vocabulary: {GIVE_THE_SAME}")
 
 
 def check_arrays(state, leaves, optimizers, path):
     """Raise ModelError unless the arrays in a state have the names, shapes and kinds of this model's."""
     n_steps, found = state["n_steps"], [state["leaves"], state["optimizers"]]
-    if type(n_steps) is not int or n_steps < 0:
-        raise ModelError(path, f"n_steps is {shown(repr(n_steps))}, expected a whole number", START_AGAIN)
+    if type(n_steps) is not int or not 0 <= n_steps <= 10**9:
+        raise ModelError(path, "its n_steps is not a number of steps", START_AGAIN)
     make_memories(leaves, optimizers)
     wanted = [leaves, memories(optimizers) if n_steps else [{} for _ in optimizers]]
     if form(found) != form(wanted):

@@ -4,8 +4,9 @@
     python -m training.train stories.txt my-model
     python gpt2.py "The little fox" --model_size my-model
 
-Ctrl-C stops; the same command continues from the last save, at most 250 steps back. The folder is a model
-from the first minute: try it while it trains. When training is finished, delete its training.pt.
+Ctrl-C stops; the same command, with the same text, continues from the last save, at most 250 steps back. The
+folder is a model from the first minute: try it while it trains. When training is finished, delete its
+training.pt.
 
 The model is that of gpt2.py, written again in PyTorch, which computes the gradients.
 """

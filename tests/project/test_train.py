@@ -3,10 +3,8 @@
 import inspect
 import itertools
 import os
-import pickle
 import re
 import shutil
-import warnings
 from collections import Counter
 
 import numpy as np
@@ -20,7 +18,6 @@ import utils
 import weights
 from encoder import END_OF_TEXT, PIECES, bytes_to_unicode, get_encoder
 from extras import scoring
-from files import ModelError
 
 pytestmark = pytest.mark.parity
 STORIES = ROOT / "tests" / "stories.txt"
@@ -162,173 +159,6 @@ def test_a_run_continues_with_another_held_out_text_and_line_ends_of_windows(tra
     assert run(train, argv) == 0
     again, before = arrays_in(folder), arrays_in(trained)
     assert all(np.array_equal(again[name], before[name]) for name in before)
-
-
-# ---- the state of a run ------------------------------------------------------------------------------------
-
-RUN = {"seed": 0, "repeats": 0.5, "text": "a digest"}
-
-
-def a_run(train, seed=0, n_steps=1):
-    """Leaves and optimizers after a step with random gradients, or before the first."""
-    params = weights.random_params(SMALL, np.random.default_rng(seed))
-    leaves = train.to_leaves(weights.flatten(params))
-    optimizers = train.make_optimizers(leaves)
-    generator = train.torch.Generator().manual_seed(seed)
-    for _ in range(n_steps):
-        for leaf in leaves.values():
-            leaf.grad = train.torch.randn(leaf.shape, generator=generator)
-        for optimizer in optimizers:
-            optimizer.step()
-    return leaves, optimizers
-
-
-def saved(train, path, n_steps=1, change=None):
-    """The parts of a state that was saved; change: what is done to them before they are saved again."""
-    train.save_state(path, RUN, n_steps, *a_run(train, n_steps=n_steps))
-    parts = train.torch.load(path, weights_only=True)
-    if change:
-        change(parts, train.torch)
-        train.torch.save(parts, path)
-    return parts
-
-
-@pytest.mark.parametrize("n_steps", [0, 1, 3])
-def test_a_state_is_restored_to_the_last_bit(train, tmp_path, n_steps):
-    path = tmp_path / "training.pt"
-    saved(train, path, n_steps)
-    leaves, optimizers = a_run(train, seed=1, n_steps=2)
-    assert train.load_state(path, RUN, leaves, optimizers) == n_steps
-    wanted, their_optimizers = a_run(train, n_steps=n_steps)
-    for leaf in [*leaves.values(), *wanted.values()]:
-        leaf.grad = train.torch.ones_like(leaf)
-    for optimizer in [*optimizers, *their_optimizers]:
-        optimizer.step()  # from the same memories, the same step
-    for name, leaf in leaves.items():
-        assert train.torch.equal(leaf, wanted[name]), name
-
-
-CHANGED = {  # what is done to a state: its parts and torch -> nothing
-    "a row that broadcasts": lambda p, t: p["leaves"].update(wte=p["leaves"]["wte"][:1].detach()),
-    "a number that broadcasts": lambda p, t: p["leaves"].update({"ln_f/g": t.zeros(())}),
-    "a transposed matrix": lambda p, t: p["leaves"].update(wpe=p["leaves"]["wpe"].detach().T.contiguous()),
-    "float64": lambda p, t: p["leaves"].update(wpe=p["leaves"]["wpe"].detach().double()),
-    "whole numbers": lambda p, t: p["leaves"].update(wpe=p["leaves"]["wpe"].detach().int()),
-    "an array of no device": lambda p, t: p["leaves"].update(wpe=t.empty(32, 24, device="meta")),
-    "a sparse array": lambda p, t: p["leaves"].update(wpe=p["leaves"]["wpe"].detach().to_sparse()),
-    "NaN": lambda p, t: p["leaves"].update({"ln_f/b": t.full((24,), t.nan)}),
-    "a list in place of an array": lambda p, t: p["leaves"].update({"ln_f/b": [0.0] * 24}),
-    "a leaf is missing": lambda p, t: p["leaves"].pop("h1/mlp/c_fc/w"),
-    "a leaf too many": lambda p, t: p["leaves"].update(wxe=t.zeros(3)),
-    "no leaves": lambda p, t: p.update(leaves=None),
-    "a momentum that broadcasts": lambda p, t: p["optimizers"][0][1].update(momentum_buffer=t.zeros(24)),
-    "an average that broadcasts": lambda p, t: p["optimizers"][1][1].update(exp_avg=t.zeros(1, 24)),
-    "an infinite average": lambda p, t: p["optimizers"][1][1]["exp_avg_sq"].fill_(t.inf),
-    "a memory is missing": lambda p, t: p["optimizers"][1][1].pop("exp_avg"),
-    "the memories of a leaf are missing": lambda p, t: p["optimizers"][1].pop(1),
-    "no memories": lambda p, t: p.update(optimizers=[{}, {}]),
-    "one optimizer": lambda p, t: p["optimizers"].pop(),
-    "the optimizers in another order": lambda p, t: p["optimizers"].reverse(),
-    "memories before the first step": lambda p, t: p.update(n_steps=0),
-    "fewer than no steps": lambda p, t: p.update(n_steps=-1),
-    "half a step": lambda p, t: p.update(n_steps=1.5),
-    "steps in an array": lambda p, t: p.update(n_steps=t.ones(1)),
-    "a part is missing": lambda p, t: p.pop("optimizers"),
-    "a part too many": lambda p, t: p.update(more=1),
-    "a state without its text": lambda p, t: (p.pop("run"), p.update(options={"seed": 0})),
-}
-
-
-@pytest.mark.parametrize("change", CHANGED)
-def test_a_state_that_does_not_fit_exactly_is_refused_and_changes_nothing_it_has_not_checked(
-    train, tmp_path, change
-):
-    path = tmp_path / "training.pt"
-    saved(train, path, change=CHANGED[change])
-    with pytest.raises(ModelError, match="training.pt: ") as caught:
-        train.load_state(path, RUN, *a_run(train, seed=1))
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))
-
-
-@pytest.mark.parametrize(
-    "run, message",
-    [
-        (RUN | {"seed": 1}, "was begun with {'seed': 0, 'repeats': 0.5}: give the same"),
-        (RUN | {"more": 1}, "was begun with {'seed': 0, 'repeats': 0.5}"),
-        (
-            RUN | {"text": "another"},
-            "was begun with another text or vocabulary: give the same, or a new folder",
-        ),
-    ],
-)
-def test_a_run_that_was_begun_otherwise_is_refused(train, tmp_path, run, message):
-    saved(train, tmp_path / "training.pt")
-    with pytest.raises(ValueError, match=message):
-        train.load_state(tmp_path / "training.pt", run, *a_run(train))
-
-
-@pytest.mark.parametrize("found", [None, [], {}, "run", {"seed": "array"}, {"seed": 0, "repeats": 0.5}])
-def test_a_state_of_who_knows_what_run_is_refused(train, tmp_path, found):
-    if found == {"seed": "array"}:
-        found = RUN | {"seed": train.torch.zeros(2)}
-    saved(train, tmp_path / "training.pt", change=lambda parts, torch: parts.update(run=found))
-    with pytest.raises(ValueError, match="was begun with .*: give the same, or a new folder"):
-        train.load_state(tmp_path / "training.pt", RUN, *a_run(train))
-
-
-class Program:
-    """A pickle that makes a folder when it is read as Python reads pickles."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
-
-
-@pytest.mark.parametrize("kind", ["a program", "a plain pickle", "numbers", "a model", "text", "nothing"])
-def test_a_file_that_is_no_state_is_refused_and_no_code_in_it_is_run(train, trained, tmp_path, kind):
-    path = tmp_path / "training.pt"
-    if kind == "a program":
-        train.torch.save({"run": Program(tmp_path / "made")}, path)
-    if kind == "a plain pickle":
-        path.write_bytes(pickle.dumps(Program(tmp_path / "made")))
-    if kind == "numbers":
-        train.torch.save([1, 2], path)
-    if kind == "a model":
-        path.write_bytes((trained / utils.DATA).read_bytes())
-    if kind in ("text", "nothing"):
-        path.write_text("text" if kind == "text" else "")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(ModelError, match="training.pt: .*written by.*start again, with a new folder"):
-            train.load_state(path, RUN, *a_run(train))
-    assert not (tmp_path / "made").exists()
-
-
-def test_a_damaged_state_is_refused_or_the_same(train, tmp_path, n_fuzz):
-    path, counts = tmp_path / "training.pt", Counter()
-    saved(train, path)
-    whole, wanted = path.read_bytes(), a_run(train)[0]
-    leaves, optimizers = a_run(train, seed=1)
-    for i in range(n_fuzz):
-        rng = np.random.default_rng(i)
-        content = bytearray(whole[: rng.integers(len(whole))] if i % 2 else whole)
-        for place in rng.integers(len(content) or 1, size=0 if i % 2 else 1):
-            content[place] ^= 1 << rng.integers(8)
-        path.write_bytes(content)
-        try:
-            assert train.load_state(path, RUN, leaves, optimizers) == 1
-            assert all(train.torch.equal(leaves[name], wanted[name]) for name in wanted), i
-            counts["read the same"] += 1
-        except ValueError as error:
-            counts["refused"] += 1
-            assert "training.pt" in str(error) or "was begun with" in str(error)
-    print(f"{n_fuzz} damaged states: {dict(counts)}")
-    assert counts["refused"] > 0.5 * n_fuzz
-
-
-# ---- parts -------------------------------------------------------------------------------------------------
 
 
 def test_a_pass_takes_every_part_of_the_text_once(train):
