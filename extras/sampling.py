@@ -13,12 +13,15 @@ import numpy as np
 
 import gpt2
 
+EXTREME = 1e20  # divisors beyond it, and below 1 / EXTREME, do the same: float32 would overflow
+
 
 def repetition_penalty(penalty):  # -> filter
     """For tokens already in the text: divide a positive logit by penalty, multiply a negative one by it.
 
     (after Keskar et al. 2019, who only divide)
     """
+    penalty = within_reach(penalty)
 
     def penalise(logits, ids):
         logits, seen = logits.copy(), np.unique(np.asarray(ids, dtype=np.intp))
@@ -29,12 +32,30 @@ def repetition_penalty(penalty):  # -> filter
 
 
 def temperature(degree):  # -> filter
-    """Divide all logits: below 1, likely tokens become likelier; above 1, less so; 0 keeps the likeliest."""
-    return top_k(1) if degree == 0 else lambda logits, ids: logits / degree
+    """Divide all logits: below 1, likely tokens become likelier; above 1, less so; 0 keeps the likeliest.
+
+    The largest is subtracted first, which changes no probability, so that no quotient is too large.
+    """
+    if degree == 0:
+        return top_k(1)
+    degree = within_reach(degree)
+
+    def divide(logits, ids):
+        below = logits - np.max(logits)
+        with np.errstate(over="ignore"):  # a token that is far less likely becomes -∞
+            return below / degree
+
+    return divide
+
+
+def within_reach(divisor):  # -> float
+    """The divisor, a Python float: NumPy's would widen float32 logits."""
+    return min(max(float(divisor), 1 / EXTREME), EXTREME)
 
 
 def top_k(k):  # -> filter
     """Keep the k likeliest tokens; among ties, the lower ids (Fan et al. 2018, 5.1)."""
+    k = int(k)
 
     def keep_k(logits, ids):
         if k >= len(logits):
@@ -72,7 +93,7 @@ def min_p(p):  # -> filter
 FILTERS = {  # in order of use: the filter, and the numbers it allows, in words and as a test
     "repetition_penalty": (repetition_penalty, "above 0", lambda x: 0 < x < math.inf),
     "temperature": (temperature, "0 or more", lambda x: 0 <= x < math.inf),
-    "top_k": (top_k, "a whole number, 1 or more", lambda x: x >= 1 and x == int(x)),
+    "top_k": (top_k, "a whole number, 1 or more", lambda x: 1 <= x < math.inf and x == int(x)),
     "top_p": (top_p, "above 0 and at most 1", lambda x: 0 < x <= 1),
     "min_p": (min_p, "from 0 to 1", lambda x: 0 <= x <= 1),
 }

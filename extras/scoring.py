@@ -50,30 +50,50 @@ def cross_entropy(logits, targets):  # [n_seq, n_vocab], [n_seq] -> [n_seq]
     return -np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)[..., 0]
 
 
+def windows(n_ids, n_ctx, stride):  # -> (start, end, n_scored), ...
+    """The windows in which a text is read: ids[start : end - 1] predict ids[end - n_scored : end].
+
+    The first window scores as many tokens as it can, n_ctx; each later one at most stride new ones, after as
+    much text as fits. So the last window reaches back until it is full, and every token but the first is
+    scored once. In the terms of lm-evaluation-harness, stride is max_seq_len - context_len + 1.
+    """
+    end = min(n_ctx + 1, n_ids)
+    if n_ids > 1:
+        yield 0, end, end - 1
+    while end < n_ids:
+        n_scored = min(stride, n_ids - end)
+        end += n_scored
+        yield end - 1 - n_ctx, end, n_scored
+
+
 def score(ids, params, n_head, stride=None):  # [n_seq] -> surprises, ranks: two of [n_seq - 1]
     """The surprise of each token except the first, and its rank: 1 if no token was likelier.
 
-    A text longer than n_ctx is read in windows; each scores `stride` new tokens, by default a whole window.
-    Raises ValueError for a stride that is not from 1 to n_ctx.
+    A text longer than n_ctx + 1 is read in `windows`; stride is by default n_ctx.
+    Raises ValueError for a stride that is not from 1 to n_ctx, and for what is not an id of this model;
+    FloatingPointError as `gpt2.next_logits` does.
     """
-    ids, n_ctx = np.asarray(ids), len(params["wpe"])
+    n_ctx = len(params["wpe"])
     stride = n_ctx if stride is None else stride
     if not 1 <= stride <= n_ctx:
         raise ValueError(f"stride is {stride}: it must be from 1 to the {n_ctx} tokens that the model sees")
+    check_ids(ids, params)
+    ids = np.asarray(ids)
     surprises, ranks = [np.zeros(0, np.float32)], [np.zeros(0, int)]
-    n_done = 1  # tokens that have been scored, or need not be: nothing predicts the first
-    for start in range(0, len(ids) - 1, stride):
-        end = min(start + n_ctx + 1, len(ids))
+    for start, end, n_scored in windows(len(ids), n_ctx, stride):
         hidden = gpt2.transformer(ids[start : end - 1], **params, n_head=n_head)
-        logits = hidden[n_done - 1 - start :] @ params["wte"].T
-        targets = ids[n_done:end]
+        logits = gpt2.next_logits(hidden[-n_scored:], params)
+        targets = ids[end - n_scored : end]
         target_logits = np.take_along_axis(logits, targets[:, None], axis=-1)
         surprises.append(cross_entropy(logits, targets))
         ranks.append(1 + np.sum(logits > target_logits, axis=-1))
-        n_done = end
-        if end == len(ids):
-            break
     return np.concatenate(surprises), np.concatenate(ranks)
+
+
+def check_ids(ids, params):
+    """Raise ValueError for what is not an id of this model; a text of any length is allowed."""
+    if len(ids):
+        gpt2.check_inputs(ids, 0, n_vocab=len(params["wte"]), n_ctx=len(ids))
 
 
 def nats(ids, params, n_head, stride=None):  # [n_seq] -> [n_seq - 1]
@@ -82,7 +102,9 @@ def nats(ids, params, n_head, stride=None):  # [n_seq] -> [n_seq - 1]
 
 
 def perplexity(ids, params, n_head, stride=None):  # [n_seq] -> number
-    """e to the power of the mean surprise; see `score`."""
+    """e to the power of the mean surprise; see `score`. Raises ValueError for a text of one token."""
+    if len(ids) < 2:
+        raise ValueError("nothing predicts the first token: a perplexity needs two or more")
     return float(np.exp(np.mean(nats(ids, params, n_head, stride), dtype=float)))
 
 
@@ -91,8 +113,11 @@ def loss(ids, params, n_head, mask=None, label_smoothing=0.0):  # [n_seq] -> nat
 
     mask: [n_seq], true for tokens that count. label_smoothing: the share of the target probability that is
     spread evenly over all tokens (Szegedy et al. 2016, 7). A batch adds leading axes.
+    Raises ValueError if no token counts, and for what is not an id of this model.
     """
     ids = np.asarray(ids)
+    for text in np.reshape(ids, (-1, ids.shape[-1])):
+        check_ids(text, params)
     targets = ids[..., 1:]
     counts = np.ones(targets.shape, bool) if mask is None else np.asarray(mask, dtype=bool)[..., 1:]
     if not counts.any():
@@ -106,9 +131,31 @@ def loss(ids, params, n_head, mask=None, label_smoothing=0.0):  # [n_seq] -> nat
     return float(np.mean(surprises[counts])), float(np.mean(likeliest[counts]))
 
 
-def choose(context, choices, params, n_head):  # ids, list of ids -> [n_choices]
-    """The log-probability of each continuation; divide by their lengths to compare unequal ones fairly."""
-    return np.array([-nats([*context, *ids], params, n_head)[-len(ids) :].sum() for ids in choices])
+def choose(context, choices, params, n_head, begin=None):  # ids, list of ids -> [n_choices]
+    """The log-probability of each choice after the context; divide by lengths to compare unequal ones fairly.
+
+    An empty choice is certain: 0. begin: the id that begins a text, in place of an empty context. What is too
+    long for the model is cut at the beginning of the context, so that a choice keeps all its tokens.
+    Raises ValueError for an empty context without begin, for a choice longer than n_ctx, and for what is not
+    an id of this model. (Gao et al., lm-evaluation-harness: its loglikelihood cuts in the same way)
+    """
+    context = [*context] or ([] if begin is None else [begin])
+    if not context:
+        raise ValueError("the context is empty: give begin, the id that begins a text, such as <|endoftext|>")
+    check_ids(context, params)
+    numbers = [log_probability(context, [*ids], params, n_head) for ids in choices]
+    return np.array(numbers, dtype=np.float32)
+
+
+def log_probability(context, ids, params, n_head):  # [n_context], [n_seq] -> number
+    """ln of the probability that these ids come after the context; see `choose`."""
+    n_ctx = len(params["wpe"])
+    if not ids:
+        return 0.0
+    if len(ids) > n_ctx:
+        raise ValueError(f"a choice has {len(ids)} tokens, but the model sees {n_ctx}: shorten it")
+    in_view = [*context, *ids][-n_ctx - 1 :]
+    return -nats(in_view, params, n_head)[-len(ids) :].sum()
 
 
 # ---- documents ---------------------------------------------------------------------------------------------
@@ -128,7 +175,12 @@ def read_documents(path):  # -> list of str
 
 
 def document_ids(document, encoder):  # str -> ids
-    """<|endoftext|>, which begins each document, and then the ids of its text."""
+    """<|endoftext|>, which begins each document, and then the ids of its text.
+
+    Raises ValueError if the vocabulary has no such token.
+    """
+    if END_OF_TEXT not in encoder.encoder:
+        raise ValueError(f"the model's vocabulary has no {END_OF_TEXT}, which must begin each document")
     return [encoder.encoder[END_OF_TEXT], *encoder.encode(document)]
 
 
@@ -184,12 +236,10 @@ def command(
         raise ValueError("give a file, or - for standard input (see --help)")
     documents = read_documents(file)
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    if END_OF_TEXT not in encoder.encoder:
-        raise ValueError(f"{model_size} has no token {END_OF_TEXT}, which must begin each document")
+    texts = [document_ids(document, encoder) for document in documents]
     params, n_head = load_params(), hparams["n_head"]
     found = []
-    for document in documents:
-        ids = document_ids(document, encoder)
+    for ids in texts:
         found.append(nats(ids, params, n_head, stride))
         if show:
             in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

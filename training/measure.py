@@ -19,6 +19,7 @@ import gpt2
 from cli import run
 from extras.inside import attention_maps
 from extras.scoring import bits_per_byte, cross_entropy, document_ids, nats, read_documents
+from files import ModelError
 from utils import find_model, load_encoder_hparams_and_params
 
 HELP = """\
@@ -32,6 +33,37 @@ Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 """
 
 # ---- models that only count --------------------------------------------------------------------------------
+
+
+def read_counts(
+    path, n_vocab
+):  # -> {"unigrams": [n_vocab], "bigrams": [n_pairs, 2], "bigram_counts": [n_pairs]}
+    """What `train.write_counts` wrote. Raises ModelError for any other file, and for other vocabularies."""
+    with open(path, "rb") as file:
+        try:
+            arrays = np.load(file)
+            counts = {name: arrays[name] for name in ("unigrams", "bigrams", "bigram_counts")}
+        except Exception:  # whatever bad bytes make NumPy and zipfile raise
+            counts = None
+    if counts is None or not are_counts(**counts, n_vocab=n_vocab):
+        problem = f"it is damaged, or not the counts of a text in this vocabulary of {n_vocab} tokens"
+        raise ModelError(path, problem, "without this file, the model is measured alone")
+    return counts
+
+
+def are_counts(unigrams, bigrams, bigram_counts, n_vocab):  # -> bool
+    """Whether these can be the counts of one text: `bigram_nats` relies on all of it."""
+    n_pairs = len(bigram_counts) if bigram_counts.ndim == 1 else 0
+    if unigrams.shape != (n_vocab,) or bigrams.shape != (n_pairs, 2) or n_pairs == 0:
+        return False
+    if not all(np.issubdtype(array.dtype, np.integer) for array in (unigrams, bigrams, bigram_counts)):
+        return False
+    if unigrams.min() < 0 or bigrams.min() < 0 or bigrams.max() >= n_vocab or bigram_counts.min() < 1:
+        return False
+    first, second = bigrams.T.astype(int)
+    in_order = np.all(np.diff(first * n_vocab + second) > 0)
+    followed = np.bincount(first, weights=bigram_counts, minlength=n_vocab)
+    return bool(in_order and np.all(followed <= unigrams))
 
 
 def unigram_nats(ids, counts):  # [n_seq] -> [n_seq - 1]
@@ -67,9 +99,11 @@ def induction(params, n_head, rng, n_draws=20):  # -> nats, [n_layer, n_head]
 
     Only the first occurrence predicts the second. A head's score is how much it looks, from a token of the
     second occurrence, at the one that came next in the first (Olsson et al. 2022, "In-context Learning and
-    Induction Heads"). Both are averages over n_draws draws.
+    Induction Heads"). Both are averages over n_draws draws. Raises ValueError if no span fits twice.
     """
     n_vocab, n = len(params["wte"]), min(100, len(params["wpe"]) // 2)
+    if n < 2:
+        raise ValueError(f"the model sees {len(params['wpe'])} tokens: induction needs 4, two spans of 2")
     ids = rng.integers(n_vocab - 1, size=(n_draws, n))
     ids = np.concatenate([np.full((n_draws, 1), n_vocab - 1), ids, ids], axis=1)  # after <|endoftext|>
     surprise = cross_entropy(gpt2.gpt2(ids[:, :-1], **params, n_head=n_head), ids[:, 1:])
@@ -96,7 +130,8 @@ def loss_by_position(texts, encoder, surprise, n_ctx):  # -> [n_ctx], nats
         for end in range(n_ctx, len(surprises) + 1, n_ctx):
             windows.append(surprises[end - n_ctx : end])
     if not windows:
-        raise ValueError(f"no document is longer than the {n_ctx} tokens that the model can see")
+        problem = f"no document is longer than the {n_ctx} tokens that the model can see"
+        raise ValueError(f"{problem}: python -m extras.scoring measures shorter ones")
     return np.mean(windows, axis=0)
 
 
@@ -111,21 +146,28 @@ def command(text: str = "", model_size: str = "tiny"):
     _, place = find_model(model_size, "models")
     counts_path = Path(place) / "counts.npz"  # of a model that training.train made
     if counts_path.exists():
-        counts = dict(np.load(counts_path))
+        counts = read_counts(counts_path, hparams["n_vocab"])
         surprises["bigram"] = partial(bigram_nats, counts=counts)
         surprises["unigram"] = partial(unigram_nats, counts=counts)
-    print(f"| {len(texts)} documents, {len(whole):,} bytes | bits per byte |\n|---|---|")
-    for name, surprise in surprises.items():
-        print(f"| {name} | {bits_per_byte(texts, encoder, surprise):.3f} |")
-    print(f"| gzip -9 | {8 * len(gzip.compress(whole, 9)) / len(whole):.3f} |")
-
     losses = loss_by_position(texts, encoder, surprises["this model"], n_ctx)
+    bits = {name: bits_per_byte(texts, encoder, surprise) for name, surprise in surprises.items()}
+    gain, scores = induction(params, n_head, np.random.default_rng(0))
+    bits["gzip -9"] = 8 * len(gzip.compress(whole, 9)) / len(whole)
+    report(f"{len(texts)} documents, {len(whole):,} bytes", bits, losses, gain, scores)
+
+
+def report(title, bits, losses, gain, scores):
+    """Print the tables of the model card."""
+    print(f"| {title} | bits per byte |\n|---|---|")
+    for name, number in bits.items():
+        print(f"| {name} | {number:.3f} |")
+
+    n_ctx, n_head = len(losses), scores.shape[1]
     ranges = list(pairwise(n for n in sorted({0, 1, 4, 16, 64, n_ctx // 2, n_ctx}) if n <= n_ctx))
     print("\n| position |", *(f"{a + 1} to {b} |" if b > a + 1 else f"{b} |" for a, b in ranges))
     print("|---" * (len(ranges) + 1) + "|")
     print("| nats a token |", *(f"{losses[a:b].mean():.2f} |" for a, b in ranges))
 
-    gain, scores = induction(params, n_head, np.random.default_rng(0))
     print(f"\nRandom tokens are {gain:.2f} nats easier the second time.\n")
     print("| score |", *(f"head {head} |" for head in range(n_head)))
     print("|---" * (n_head + 1) + "|")

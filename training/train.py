@@ -4,8 +4,9 @@
     python -m training.train stories.txt my-model
     python gpt2.py "The little fox" --model_size my-model
 
-Ctrl-C stops; the same command continues from the last save, at most 250 steps back. The folder is a model
-from the first minute: try it while it trains. When training is finished, delete its training.pt.
+Ctrl-C stops; the same command, with the same text, continues from the last save, at most 250 steps back. The
+folder is a model from the first minute: try it while it trains. When training is finished, delete its
+training.pt.
 
 The model is that of gpt2.py, written again in PyTorch, which computes the gradients.
 """
@@ -14,8 +15,6 @@ if not __package__:
     raise SystemExit("train.py: start it in the project's folder, as python -m training.train TEXT FOLDER")
 
 import json
-import os
-import pickle
 from collections import Counter
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -35,7 +34,7 @@ from checkpoint import in_openai_layout, write_checkpoint
 from cli import run
 from encoder import Encoder, vocabulary, write_encoder
 from extras.scoring import bits_per_byte, document_ids, nats, read_documents
-from files import ModelError
+from training.state import digest, load_state, save_state
 from utils import open_model
 from weights import PRESETS, check_hparams, flatten, nest, random_params, shapes, to_params
 
@@ -218,11 +217,11 @@ def learning_rate(step, n_steps):  # -> share of the full rate
 def train(ids, folder, hparams, settings, n_steps, loss_of, measure):
     """Take the remaining steps up to n_steps; every SAVE_EVERY of them, save and print measure(params)."""
     leaves = to_leaves(flatten(random_params(hparams, np.random.default_rng(settings["seed"]))))
-    optimizers = make_optimizers(leaves)
-    n_taken = load_state(folder / STATE, settings, leaves, optimizers) if (folder / STATE).exists() else 0
+    optimizers, path, begun_with = make_optimizers(leaves), folder / STATE, settings | {"text": digest(ids)}
+    n_taken = load_state(path, begun_with, leaves, optimizers) if path.exists() else 0
 
     def save(step):
-        save_state(folder / STATE, settings, step, leaves, optimizers)
+        save_state(path, begun_with, step, leaves, optimizers)
         arrays = to_arrays(leaves, hparams)
         write_checkpoint(folder / "model.ckpt", in_openai_layout(arrays))
         print(f"{step} steps: {measure(to_params(arrays, hparams, folder))}", flush=True)
@@ -242,32 +241,6 @@ def train(ids, folder, hparams, settings, n_steps, loss_of, measure):
             optimizer.zero_grad()
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == n_steps:
             save(step + 1)
-
-
-def save_state(path, settings, n_steps, leaves, optimizers):
-    """Write all that is needed to continue; the file gets its name only once it is complete."""
-    state = {"options": settings, "n_steps": n_steps, "leaves": leaves}
-    state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
-    torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
-
-
-def load_state(path, settings, leaves, optimizers):  # -> steps taken
-    """Restore leaves and optimizers, in place, to the state that `save_state` wrote.
-
-    Raises ModelError for a damaged file, ValueError if the run was started with other settings.
-    """
-    try:
-        state = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, LookupError, pickle.UnpicklingError):
-        raise ModelError(path, "damaged", "start again, with a new folder") from None
-    if state["options"] != settings:
-        raise ValueError(f"{path.parent} was begun with {state['options']}: give the same, or a new folder")
-    for name, leaf in leaves.items():
-        leaf.data.copy_(state["leaves"][name])
-    for optimizer, saved in zip(optimizers, state["optimizers"]):
-        optimizer.load_state_dict(saved)
-    return state["n_steps"]
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -299,7 +272,7 @@ def command(
     texts = read_documents(text)
     unseen = read_documents(held_out) if held_out else []
     begun = (folder / STATE).exists()
-    encoder = open_model(folder, models_dir="")[0] if begun else learn_vocabulary(texts, n_vocab)
+    encoder = vocabulary_of(folder, hparams) if begun else learn_vocabulary(texts, n_vocab)
     hparams["n_vocab"] = len(encoder.encoder)  # fewer, if the text is short
     ids = to_ids(texts, encoder)
     if len(ids) < 3 * n_ctx:
@@ -313,6 +286,14 @@ def command(
         return f"{bits_per_byte(unseen, encoder, surprise):.3f} bits per byte" if unseen else "saved"
 
     train(ids, folder, hparams, settings, n_steps, torch.compile(loss) if compile else loss, measure)
+
+
+def vocabulary_of(folder, hparams):  # -> Encoder
+    """The vocabulary of an unfinished model. Raises ValueError if its hparams.json has other sizes."""
+    encoder, found, _ = open_model(folder, models_dir="")
+    if found != hparams | {"n_vocab": len(encoder.encoder)}:
+        raise ValueError(f"{folder / 'hparams.json'} has {found}: give the same options, or a new folder")
+    return encoder
 
 
 def report_passes(n_texts, n_ids, n_steps, n_ids_a_step):

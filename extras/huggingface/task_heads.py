@@ -14,6 +14,8 @@ In a batch, shorter texts are padded at the end: no token looks at what comes af
 Pre-Training", 3.2 and 3.3)
 """
 
+import math
+
 import numpy as np
 
 import gpt2
@@ -113,9 +115,10 @@ def score_tokens(inputs, params, n_head, head):  # [n_seq] -> [n_seq, n_labels]
 def score_text(inputs, params, n_head, head):  # [n_seq] -> [n_labels]
     """The scores at the last token that is not padding, the only one that sees the whole text.
 
-    Raises ValueError for a batch without a padding id: head["pad_id"] is None.
+    Raises ValueError for several texts without a padding id: head["pad_id"] is None.
     """
-    if np.ndim(inputs) > 1 and head["pad_id"] is None:
+    n_texts = math.prod(np.shape(inputs)[:-1])
+    if n_texts > 1 and head["pad_id"] is None:
         raise ValueError("this model has no padding id: score one text at a time, or set head['pad_id']")
     return at_positions(score_tokens(inputs, params, n_head, head), last_token(inputs, head["pad_id"]))
 

@@ -91,9 +91,9 @@ pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
 class Terminal:
     """`python gpt2.py` on its own pseudo-terminal."""
 
-    def __init__(self, *words):
+    def __init__(self, *words, **env):
         self.screen, theirs = pty.openpty()
-        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": without_unbuffered()}
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": without_unbuffered() | env}
         self.process = subprocess.Popen([sys.executable, "gpt2.py", *words], cwd=ROOT, **streams)
         os.close(theirs)
         self.seen = ""
@@ -140,6 +140,20 @@ def test_lines_are_continued_until_ctrl_d(tiny):
     so_far = first.replace("\r", "").removeprefix("The little fox\n").removesuffix("\n")
     ids = tiny[0].encode("The little fox") + tiny[0].encode(so_far) + tiny[0].encode("\nThen he saw")
     assert said == tiny[0].decode(gpt2.generate(ids, tiny[2], tiny[1]["n_head"], 12))
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("line", [b"The \xff fox\n", b"\xe9\n", b"caf\xc3\n", b"\xed\xa0\x80\n"])
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_a_line_that_is_not_utf8_is_left_out_and_the_chat_goes_on(line, locale):
+    terminal = Terminal(*OPTIONS, LC_ALL=locale)
+    terminal.wait_for("> ")
+    for _ in range(2):
+        terminal.type(line)
+        assert "\n[that line is not UTF-8 text and was left out" in terminal.wait_for("> ")
+    terminal.type(b"The little fox\n")
+    said = terminal.wait_for("> ")
+    assert said == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"
     assert terminal.end() == 0
 
 

@@ -1,11 +1,12 @@
 """Scores agree with slow loops, and the loss with that of transformers (`pytest -m parity`)."""
 
+import copy
 import math
 import re
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_logits, run_python
+from helpers import SMALL, assert_same_logits, passes, run_python
 
 import gpt2
 from extras import scoring
@@ -42,9 +43,9 @@ def test_a_text_that_fits_is_scored_token_by_token_given_all_before(params, n):
 def test_a_longer_text_is_scored_in_windows_of_stride_new_tokens(params, n, stride):
     ids = ids_of(n, seed=1)
 
-    def n_seen(i):  # the first window that reaches token i
-        window = max(0, math.ceil((i - N_CTX) / stride))
-        return i - window * stride
+    def n_seen(i):  # in the first window that reaches token i; the last one slides back until it is full
+        end = next(min(end, n) for end in range(N_CTX + 1, n + stride, stride) if end > i)
+        return i - (end - 1 - N_CTX)
 
     surprises, ranks = scoring.score(ids, params, N_HEAD, stride)
     wanted = slowly(ids, params, n_seen)
@@ -74,6 +75,34 @@ def test_a_smaller_stride_gives_more_context_and_less_surprise(tiny):
     ids = encoder.encode(STORY * 20)
     surprises = [scoring.nats(ids, params, hparams["n_head"], stride).mean() for stride in (256, 128, 32)]
     assert surprises[0] > surprises[1] > surprises[2]
+
+
+def test_the_last_window_is_full_whatever_is_left_to_score(params, monkeypatch):
+    sizes = passes(monkeypatch)
+    for n in range(N_CTX + 2, 3 * N_CTX):
+        assert len(scoring.nats(ids_of(n), params, N_HEAD)) == n - 1
+    assert {*sizes} == {(N_CTX,)}
+
+
+@pytest.mark.parametrize("ids", [[5, -1], [5, SMALL["n_vocab"]], [1.5, 2], [-100, 5]])
+def test_what_is_not_an_id_is_refused_by_every_score(params, ids):
+    for score in (scoring.score, scoring.perplexity, scoring.loss):
+        with pytest.raises(ValueError, match="is not an id of this model: its ids run from 0 to 96"):
+            score(ids, params, N_HEAD)
+    for context, choices in ((ids, [[3]]), ([3], [ids]), ([3], [[4], ids])):
+        with pytest.raises(ValueError, match="is not an id of this model"):
+            scoring.choose(context, choices, params, N_HEAD)
+
+
+def test_a_perplexity_of_one_token_is_refused(params):
+    with pytest.raises(ValueError, match="a perplexity needs two or more"):
+        scoring.perplexity([3], params, N_HEAD)
+
+
+def test_weights_that_make_nan_give_no_number(params):
+    params["wte"][:] = np.nan
+    with pytest.raises(FloatingPointError, match="not finite"):
+        scoring.score([3, 4], params, N_HEAD)
 
 
 def test_a_greedy_pick_has_rank_one(tiny):
@@ -134,6 +163,37 @@ def test_choices_are_scored_after_their_context(params):
     assert np.allclose(scoring.choose(context, choices, params, N_HEAD), wanted, rtol=1e-4)
 
 
+def test_an_empty_choice_is_certain(params):
+    assert scoring.choose([1, 2], [[], [3]], params, N_HEAD)[0] == 0
+    scores = scoring.choose([1, 2], [[3], []], params, N_HEAD)
+    assert scores.dtype == np.float32 and scores[1] == 0 > scores[0]
+
+
+def test_the_id_that_begins_a_text_stands_in_for_an_empty_context(params):
+    choices = [[5, 6], [6]]
+    wanted = scoring.choose([96], choices, params, N_HEAD)
+    assert scoring.choose([], choices, params, N_HEAD, begin=96).tolist() == wanted.tolist()
+    assert scoring.choose([], choices, params, N_HEAD, begin=0).tolist() != wanted.tolist()
+    assert scoring.choose([96], choices, params, N_HEAD, begin=0).tolist() == wanted.tolist()
+    with pytest.raises(ValueError, match="the context is empty: give begin, the id that begins a text"):
+        scoring.choose([], choices, params, N_HEAD)
+
+
+@pytest.mark.parametrize("n_choice", [1, 5, N_CTX])
+@pytest.mark.parametrize("n_context", [1, N_CTX - 4, N_CTX + 1, 3 * N_CTX])
+def test_a_context_that_is_too_long_is_cut_at_its_beginning(params, n_context, n_choice):
+    ids = ids_of(n_context + n_choice, seed=3)
+    in_view = ids[-N_CTX - 1 :]
+    wanted = -slowly(in_view, params, lambda i: i)[0][-n_choice:].sum()
+    (score,) = scoring.choose(ids[:n_context], [ids[n_context:]], params, N_HEAD)
+    assert score == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_choice_that_is_longer_than_the_context_of_the_model_is_refused(params):
+    with pytest.raises(ValueError, match=f"a choice has {N_CTX + 1} tokens, but the model sees {N_CTX}"):
+        scoring.choose([1], [[2], ids_of(N_CTX + 1)], params, N_HEAD)
+
+
 # ---- the command -------------------------------------------------------------------------------------------
 
 
@@ -175,6 +235,13 @@ def test_with_colour_the_shade_of_each_token_follows_its_surprise(tiny):
     shades = [int(code) for code in re.findall(r"48;5;(\d+)m", shown)]
     assert shades == sorted(shades, reverse=True) and {*shades} <= {229, 221, 215, 203} and len({*shades}) > 2
     assert shown.startswith(encoder.decode(ids[:1])) and not re.search(r"m\n", shown.replace("0m\n", ""))
+
+
+def test_a_document_needs_a_vocabulary_with_an_end_of_text(tiny):
+    without = copy.copy(tiny[0])
+    without.encoder = {token: i for token, i in without.encoder.items() if token != "<|endoftext|>"}
+    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>, which must begin each document"):
+        scoring.document_ids("Once", without)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The bundled model: the claims of its card, computed from its files on stories that it has not seen."""
 
+import copy
 import re
+import shutil
 from functools import partial
 
 import numpy as np
@@ -13,6 +15,7 @@ import gpt2
 import weights
 from encoder import END_OF_TEXT
 from extras import sampling, scoring
+from files import ModelError
 from training import measure
 
 CARD = (TINY / "README.md").read_text(encoding="utf-8")
@@ -152,10 +155,10 @@ def test_a_text_is_split_at_whole_lines_only():
 
 
 def test_nats_are_minus_the_log_of_the_probability_in_windows_of_n_ctx(params):
-    ids = np.random.default_rng(0).integers(SMALL["n_vocab"], size=75)  # windows of 32, 32 and 10
+    ids = np.random.default_rng(0).integers(SMALL["n_vocab"], size=75)  # windows score 32, 32 and 10
     slow = []
     for i in range(1, len(ids)):
-        start = (i - 1) // 32 * 32
+        start = (i - 1) // 32 * 32 if i <= 64 else 75 - 1 - 32
         logits = gpt2.gpt2(ids[start:i], **params, n_head=3)[-1].astype(float)
         slow.append(-np.log(np.exp(logits[ids[i]]) / np.exp(logits).sum()))
     assert scoring.nats(ids, params, 3) == pytest.approx(slow, rel=1e-4)
@@ -207,17 +210,114 @@ def test_what_cannot_be_measured_is_refused_in_one_line(capsys, argv, status, me
     assert out == "" and len(err.splitlines()) == 1 and message in err
 
 
-def test_a_model_without_counts_is_measured_alone(tiny, tmp_path, capsys, monkeypatch):
-    (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
-    for measured, names in (
+@pytest.mark.parametrize(
+    "measured, names",
+    [
         ("tiny", {"this model", "bigram", "unigram", "gzip -9"}),
         ("124M", {"this model", "gzip -9"}),
-    ):
-        monkeypatch.setattr(measure, "load_encoder_hparams_and_params", lambda *_, **__: tiny)
-        measure.command(str(tmp_path / "story.txt"), measured)
-        assert {name for name in rows(capsys.readouterr().out) if "layer" not in name} == names | {
-            "nats a token"
-        }
+        ("owner/name@main", {"this model", "gzip -9"}),
+    ],
+)
+def test_a_model_without_counts_is_measured_alone(tiny, tmp_path, capsys, monkeypatch, measured, names):
+    (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
+    monkeypatch.setattr(measure, "load_encoder_hparams_and_params", lambda *_, **__: tiny)
+    measure.command(str(tmp_path / "story.txt"), measured)
+    found = {name for name in rows(capsys.readouterr().out) if "layer" not in name}
+    assert found == names | {"nats a token"}
+
+
+def assert_refused(capsys, message, *argv):
+    """One line on stderr, and not half a table on stdout."""
+    status = cli.run(argv, function=measure.command, help=measure.HELP, program="training.measure")
+    out, err = capsys.readouterr()
+    assert status in (1, 2) and out == "" and len(err.splitlines()) == 1 and message in err, err
+
+
+COUNTS = ("unigrams", "bigrams", "bigram_counts")
+
+
+def changed(counts, name, index, value):
+    """The counts with one number replaced."""
+    again = {key: array.astype(int) for key, array in counts.items()}
+    again[name][index] = value
+    return again
+
+
+FOREIGN = {  # what a change makes of the counts in the folder
+    "another vocabulary": lambda c: c | {"unigrams": np.ones(400, np.uint32)},
+    "a name is missing": lambda c: {name: c[name] for name in COUNTS[:2]},
+    "no pairs": lambda c: {name: c[name][: 4000 * (name == "unigrams")] for name in COUNTS},
+    "shapes differ": lambda c: c | {"bigram_counts": c["bigram_counts"][1:]},
+    "pairs of three": lambda c: c | {"bigrams": np.zeros((len(c["bigrams"]), 3), np.uint16)},
+    "a pair of a token that no text has": lambda c: changed(c, "bigrams", -1, 4000),
+    "pairs out of order": lambda c: c | {"bigrams": c["bigrams"][::-1]},
+    "a pair that occurs more often than its token": lambda c: changed(c, "bigram_counts", 0, 10**9),
+    "a pair that never occurs": lambda c: changed(c, "bigram_counts", 0, 0),
+    "shares in place of counts": lambda c: c | {"bigram_counts": c["bigram_counts"] / 2},
+    "less than nothing": lambda c: c | {"unigrams": -c["unigrams"].astype(int)},
+    "a scalar": lambda c: c | {"bigram_counts": np.uint32(1)},
+    "objects": lambda c: c | {"unigrams": np.array([None] * 4000)},
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_counts_that_are_not_of_this_model_are_refused(counts, tmp_path, foreign):
+    np.savez_compressed(tmp_path / "counts.npz", **counts)
+    assert measure.read_counts(tmp_path / "counts.npz", 4000).keys() == {*COUNTS}
+    np.savez_compressed(tmp_path / "counts.npz", **FOREIGN[foreign](counts))
+    with pytest.raises(ModelError, match="counts.npz: it is damaged, or not the counts of a text"):
+        measure.read_counts(tmp_path / "counts.npz", 4000)
+
+
+def test_damaged_counts_are_refused_or_give_the_same_counts(counts, tmp_path, n_fuzz):
+    path, whole, refused = tmp_path / "counts.npz", (TINY / "counts.npz").read_bytes(), 0
+    for i in range(n_fuzz):
+        rng = np.random.default_rng(i)
+        content = bytearray(whole[: rng.integers(len(whole))] if i % 2 else whole)
+        for place in rng.integers(len(content) or 1, size=0 if i % 2 else rng.integers(1, 9)):
+            content[place] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        try:
+            found = measure.read_counts(path, 4000)
+            assert all(np.array_equal(found[name], counts[name]) for name in COUNTS), i
+        except ModelError as error:
+            refused += 1
+            assert str(path) in str(error) and "measured alone" in str(error)
+    print(f"{n_fuzz} damaged files: {refused} refused, {n_fuzz - refused} read the same")
+    assert refused > 0.8 * n_fuzz
+
+
+def test_a_model_with_damaged_counts_is_refused_in_one_line(tmp_path, capsys):
+    shutil.copytree(TINY, tmp_path / "model")
+    (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
+    (tmp_path / "model" / "counts.npz").write_bytes((TINY / "counts.npz").read_bytes()[:-9])
+    assert_refused(capsys, "the model is measured alone", f"{tmp_path}/story.txt", f"{tmp_path}/model")
+
+
+def test_a_text_that_fills_no_window_is_refused_before_anything_is_printed(tmp_path, capsys):
+    (tmp_path / "story.txt").write_text("The little fox ran home.")
+    message = "no document is longer than the 256 tokens that the model can see: python -m extras.scoring"
+    assert_refused(capsys, message, f"{tmp_path}/story.txt", "tiny")
+
+
+def test_a_vocabulary_without_an_end_of_text_is_refused(tiny, tmp_path, capsys, monkeypatch):
+    encoder = copy.copy(tiny[0])
+    encoder.encoder = {token: i for token, i in encoder.encoder.items() if token != END_OF_TEXT}
+    monkeypatch.setattr(measure, "load_encoder_hparams_and_params", lambda *_, **__: (encoder, *tiny[1:]))
+    (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
+    message = "the model's vocabulary has no <|endoftext|>, which must begin each document"
+    assert_refused(capsys, message, f"{tmp_path}/story.txt", "owner/name")
+
+
+@pytest.mark.parametrize("n_ctx", [1, 2, 3, 4])
+def test_induction_needs_a_context_of_two_spans(n_ctx):
+    small = weights.random_params(SMALL | {"n_ctx": n_ctx}, np.random.default_rng(0))
+    if n_ctx == 4:
+        gain, scores = measure.induction(small, 3, np.random.default_rng(0))
+        assert np.isfinite(gain) and np.isfinite(scores).all()
+        return
+    with pytest.raises(ValueError, match=f"the model sees {n_ctx} tokens: induction needs 4"):
+        measure.induction(small, 3, np.random.default_rng(0))
 
 
 def test_induction_is_found_in_a_model_that_does_nothing_else(params):

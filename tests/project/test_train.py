@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import os
 import re
 import shutil
 from collections import Counter
@@ -67,8 +68,8 @@ def test_tensorflow_reads_the_same_arrays_from_the_checkpoint(tf, trained):
         assert array.dtype == np.float16 and np.array_equal(theirs.get_tensor(name), array), name
 
 
-def test_a_model_read_while_it_is_saved_is_the_old_or_the_new_one(train, trained, tmp_path, monkeypatch):
-    folder, replace, seen = tmp_path / "model", train.os.replace, []
+def test_a_model_read_while_it_is_saved_is_the_old_or_the_new_one(trained, tmp_path, monkeypatch):
+    folder, replace, seen = tmp_path / "model", os.replace, []
     shutil.copytree(trained, folder)
     old = {name: array.copy() for name, array in arrays_in(trained).items()}
     new = {name: -array for name, array in old.items()}
@@ -83,7 +84,7 @@ def test_a_model_read_while_it_is_saved_is_the_old_or_the_new_one(train, trained
         replace(*paths)
         read()
 
-    monkeypatch.setattr(train.os, "replace", replace_and_read)
+    monkeypatch.setattr(os, "replace", replace_and_read)
     checkpoint.write_checkpoint(folder / "model.ckpt", new)
     assert len(seen) == 4 and {len(names) for names in seen} == {0, len(old)}
     assert seen[0] == [] and len(seen[-1]) == len(old)
@@ -149,6 +150,17 @@ def test_a_stopped_run_continues_as_if_it_had_not_stopped(train, tmp_path, monke
         np.testing.assert_allclose(in_two[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
+def test_a_run_continues_with_another_held_out_text_and_line_ends_of_windows(train, trained, tmp_path):
+    text, held_out, folder = tmp_path / "dos.txt", tmp_path / "other.txt", tmp_path / "begun"
+    text.write_bytes(STORIES.read_bytes().replace(b"\n", b"\r\n"))
+    held_out.write_text("The little fox ran home.")
+    shutil.copytree(trained, folder)
+    argv = [str(text), str(folder), *SIZES, "--n_steps=200", "--repeats=0", f"--held_out={held_out}"]
+    assert run(train, argv) == 0
+    again, before = arrays_in(folder), arrays_in(trained)
+    assert all(np.array_equal(again[name], before[name]) for name in before)
+
+
 def test_a_pass_takes_every_part_of_the_text_once(train):
     settings = {"n_ctx": 32, "n_windows": 4, "repeats": 0, "seed": 0}
     ids = np.arange(1000)
@@ -200,9 +212,14 @@ def test_counts_are_those_of_the_text(trained):
         (["stories.txt", "new", "--held_out=empty.txt"], 2, "empty.txt is empty"),
         (["empty.txt", "new"], 2, "empty.txt is empty"),
         (["latin.txt", "new"], 2, "latin.txt is not UTF-8 text"),
-        (["stories.txt", "begun"], 2, "begun was begun with {"),
+        (["stories.txt", "begun"], 2, "hparams.json has {'n_vocab': 400, 'n_ctx': 32, "),
         (["stories.txt", "begun", *SIZES, "--n_steps=9", "--seed=1"], 2, "begun was begun with {"),
-        (["stories.txt", "broken", *SIZES], 1, "training.pt: damaged; start again, with a new folder"),
+        (["other.txt", "begun", *SIZES, "--repeats=0"], 2, "begun was begun with another text or vocabulary"),
+        (["stories.txt", "mixed", *SIZES, "--repeats=0"], 2, "mixed was begun with another text or vocab"),
+        (["stories.txt", "grown", *SIZES], 2, "grown/hparams.json has {'n_vocab': 400, 'n_ctx': 64, "),
+        (["stories.txt", "broken", *SIZES], 1, "training.pt: damaged, or not written by training.train"),
+        (["stories.txt", "hollow", *SIZES], 1, "hollow/hparams.json: "),
+        (["stories.txt", "nested", *SIZES], 1, "Is a directory"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(
@@ -215,6 +232,16 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     shutil.copytree(trained, "begun")
     shutil.copytree(trained, "broken")
     (tmp_path / "broken" / "training.pt").write_bytes(b"broken")
+    (tmp_path / "other.txt").write_text(STORIES.read_text().replace("fox", "cat"))
+    shutil.copytree(trained, "grown")
+    sizes = (trained / "hparams.json").read_text()
+    (tmp_path / "grown" / "hparams.json").write_text(sizes.replace('"n_ctx": 32', '"n_ctx": 64'))
+    shutil.copytree(trained, "mixed")
+    train.write_encoder(tmp_path / "mixed", train.learn_vocabulary([STORIES.read_text().upper()], 400))
+    shutil.copytree(trained, "hollow")
+    (tmp_path / "hollow" / "hparams.json").write_text("{")
+    shutil.copytree(trained, "nested", ignore=lambda *_: ["training.pt"])
+    (tmp_path / "nested" / "training.pt").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "model.ckpt.index").write_text("precious")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -68,7 +68,10 @@ def test_without_an_id_of_padding_there_is_no_batch(tmp_path):
     model = loaded(tmp_path, "GPT2ForSequenceClassification", pad_token_id=None)
     with pytest.raises(ValueError, match="no padding id: score one text at a time"):
         task_heads.score_text(IDS, *model)
-    assert_same_logits(task_heads.score_text(IDS[0], *model), task_heads.score_tokens(IDS[0], *model)[-1])
+    wanted = task_heads.score_tokens(IDS[0], *model)[-1]
+    assert_same_logits(task_heads.score_text(IDS[0], *model), wanted)
+    assert_same_logits(task_heads.score_text(IDS[:1], *model), wanted[None])  # one text needs no padding
+    assert_same_logits(task_heads.score_text(IDS[None, :1], *model), wanted[None, None])
 
 
 def test_an_answer_has_scores_of_its_first_and_its_last_token(tmp_path):
