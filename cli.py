@@ -305,7 +305,7 @@ def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks,
     from utils import open_model
 
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    ids = encoder.encode(prompt)
+    ids = encoder.encode(prompt, n_most=hparams["n_ctx"])
     check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])
     params = load_params()  # only now: half a gigabyte for 124M
     picks = new_picks(ids, encoder)

@@ -48,11 +48,14 @@ class Encoder:
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
     in the order learned; errors: what to do with bytes that are not UTF-8, as in `bytes.decode`;
-    special_tokens: tokens to treat like <|endoftext|>, in addition to all that are neither a byte nor made
-    by a merge; stop_tokens: tokens that end a text. The attribute stop_ids has the ids of those in encoder.
+    stop_tokens: tokens that end a text; the attribute stop_ids has the ids of those in encoder.
+    special_groups: sets of tokens that are special, as <|endoftext|> is, by default one set: all that are
+    neither a byte nor made by a merge. `encode` looks for a group only in what the earlier ones leave.
     """
 
-    def __init__(self, encoder, bpe_merges, errors="replace", special_tokens=(), stop_tokens=(END_OF_TEXT,)):
+    def __init__(
+        self, encoder, bpe_merges, errors="replace", stop_tokens=(END_OF_TEXT,), special_groups=None
+    ):
         bpe_merges = [tuple(merge) for merge in bpe_merges]
         self.encoder = encoder
         self.decoder = {token_id: token for token, token_id in encoder.items()}
@@ -62,15 +65,17 @@ class Encoder:
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
         self.bpe_ranks = {merge: rank for rank, merge in enumerate(bpe_merges)}
         self.literal_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
-        self.special_tokens = self.literal_tokens | set(special_tokens)
+        self.special_groups = [self.literal_tokens] if special_groups is None else special_groups
+        self.special_tokens = set().union(*self.special_groups)
         self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words recur; thread-safe
 
-    def encode(self, text, allowed_special=()):  # str -> list of ids
+    def encode(self, text, allowed_special=(), n_most=None):  # str -> list of ids
         """The ids of a text: "Hello, world" becomes [15496, 11, 995] in OpenAI's vocabulary.
 
         A special token in the text is read as plain text, unless it is in allowed_special, a set of them or
         "all". A lone surrogate, which is not a character, becomes U+FFFD. Raises TypeError if text is not a
-        str, ValueError if allowed_special has a token that is not special.
+        str, ValueError if allowed_special has a token that is not special, and, without tokenizing, for a
+        text that cannot fit in n_most ids whatever its tokens are.
         """
         if not isinstance(text, str):
             raise TypeError(f"the text to encode is of type {type(text).__name__}, not str")
@@ -79,14 +84,30 @@ class Encoder:
             allowed = f"expected 'all' or some of {sorted(self.special_tokens)}"
             raise ValueError(f"allowed_special is {allowed_special!r}, {allowed}")
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        if not special:
-            return self.encode_plain(text)
-        longest_first = "|".join(map(regex.escape, sorted(special, key=len, reverse=True)))
-        parts = regex.split(f"({longest_first})", text)
+        if n_most is not None and len(text) > n_most:
+            self.check_length(text, n_most)
         ids = []
-        for part in parts:
+        for part in self.cut(text, special):
             ids += [self.encoder[part]] if part in special else self.encode_plain(part)
         return ids
+
+    def check_length(self, text, n_most):
+        """Raise ValueError for a text with more characters than n_most of the longest token."""
+        longest = max(map(len, self.encoder))  # n characters spell n bytes, or a literal token
+        if len(text) > n_most * longest:
+            sees = f"the model sees {n_most:,} tokens of at most {longest:,} characters"
+            raise ValueError(f"the text has {len(text):,} characters, but {sees}: shorten it")
+
+    def cut(self, text, special):  # str, set of tokens -> list of str
+        """Cut a text around its special tokens: of each group the leftmost first, of several the longest."""
+        parts, found = [text], set()
+        for tokens in (group & special for group in self.special_groups):
+            if tokens:
+                longest_first = sorted(tokens, key=len, reverse=True)
+                pattern = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})")
+                cuts = ([part] if part in found else pattern.split(part) for part in parts)
+                parts, found = list(itertools.chain.from_iterable(cuts)), found | tokens
+        return parts
 
     def encode_plain(self, text):  # str -> list of ids
         """The ids of a text without special tokens."""
@@ -144,16 +165,18 @@ class Encoder:
     def token_bytes(self, token_id):  # id -> bytes
         """The bytes of a token, which may be only part of a character.
 
-        Raises ValueError for anything that is not an id.
+        A token that is neither a byte nor made by a merge is its own text, unless that is the spelling of
+        a text's bytes: "Ġq" is " q". Raises ValueError for anything that is not an id.
         """
         try:
             token = self.decoder[operator.index(token_id)]
         except (KeyError, TypeError):
             allowed = f"ids run from 0 to {len(self.decoder) - 1}"
             raise ValueError(f"{token_id!r} is not an id: {allowed}") from None
-        if token in self.literal_tokens:
+        spelled = [self.byte_decoder.get(character) for character in token]
+        if token in self.literal_tokens and not is_utf8(spelled):
             return token.encode()
-        return bytes(self.byte_decoder[character] for character in token)
+        return bytes(spelled)
 
     def decode(self, ids):  # list of ids -> str
         """The text of some ids: [15496, 11, 995] is "Hello, world" in OpenAI's vocabulary."""
@@ -168,6 +191,15 @@ class Encoder:
         for token_id in ids:
             yield decoder.decode(self.token_bytes(token_id))
         yield decoder.decode(b"", final=True)
+
+
+def is_utf8(numbers):  # list of byte or None -> bool
+    """Whether all are bytes, and together the UTF-8 of a text."""
+    try:
+        bytes(numbers).decode()
+    except (TypeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def get_encoder(model_name, models_dir):  # -> Encoder

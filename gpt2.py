@@ -320,7 +320,7 @@ def main(
     encoder, hparams, load_params = open_model(model_size, models_dir)
 
     # text becomes ids
-    ids = encoder.encode(prompt)
+    ids = encoder.encode(prompt, n_most=hparams["n_ctx"])
     check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])
 
     # the weights, half a gigabyte for 124M, are not needed until now

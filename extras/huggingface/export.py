@@ -150,14 +150,13 @@ def write_tokenizer(folder, encoder, n_ctx):
     names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), stops[0] if stops else None)
     settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "model_max_length": n_ctx}
     write_json(folder / "tokenizer_config.json", settings | names)
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     special = sorted(encoder.special_tokens, key=encoder.encoder.get)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     tokenizer = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": encoder.encoder[token], "content": token} | plain for token in special],
+        "added_tokens": [added_token(encoder, token) for token in special],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,
@@ -175,6 +174,13 @@ def write_tokenizer(folder, encoder, n_ctx):
         },
     }
     write_json(folder / "tokenizer.json", tokenizer)
+
+
+def added_token(encoder, token):  # -> dict
+    """A special token; it is normalized if others are looked for before it."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    later = token not in encoder.special_groups[0]
+    return {"id": encoder.encoder[token], "content": token, "normalized": later} | flags
 
 
 def write_tensors(path, tensors):

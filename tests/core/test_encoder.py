@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import utils
-from encoder import Encoder, bytes_to_unicode, get_encoder, vocabulary
+from encoder import PIECES, Encoder, bytes_to_unicode, get_encoder, vocabulary
 from files import ModelError
 
 END = "<|endoftext|>"
@@ -85,8 +85,30 @@ def test_every_character_gets_the_ids_of_tiktoken(judged):
     ours, theirs = judged
     known = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) not in UNKNOWN]
     for start in range(0, len(known), 64):
-        text = "".join(f"{c}a {c}1{c}" for c in known[start : start + 64])
+        text = "".join(f"{c}a {c}1{c}'s" for c in known[start : start + 64])
         assert ours.encode(text) == theirs.encode(text, disallowed_special=()), hex(ord(known[start]))
+
+
+def cut_as(ours, text, character, kind):
+    """The ids of a text in which a character is taken for one of another kind: letter, number, or symbol."""
+    pieces = PIECES.findall(text.replace(character, kind))
+    return [i for piece in pieces for i in ours.bpe(piece.replace(kind, character))]
+
+
+def test_new_characters_differ_from_tiktoken_only_where_it_takes_them_for_another_kind(judged):
+    """Each library knows the letters of its own Unicode version; to an older one the newest are symbols."""
+    ours, theirs = judged
+    new = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) == "Cn"]
+    for start in range(0, len(new), 256):
+        texts = {c: f"a{c}'s" for c in new[start : start + 256]}
+        whole = "".join(texts.values())
+        if ours.encode(whole) == theirs.encode(whole, disallowed_special=()):
+            continue
+        for c, text in texts.items():
+            text = f"it{text} {c}1 {c}"
+            ids = theirs.encode(text, disallowed_special=())
+            if ids != ours.encode(text):
+                assert ids in [cut_as(ours, text, c, kind) for kind in "Ж½€"], hex(ord(c))
 
 
 @settings(max_examples=300, deadline=None)
@@ -192,6 +214,62 @@ def test_of_special_tokens_that_begin_alike_the_longest_is_taken():
     ours = Encoder(tokens, [])
     assert ours.encode("<a><é b>x<a>", allowed_special="all") == [257, tokens["x"], 256]
     assert ours.decode([257, 256]) == "<a><é b><a>"
+
+
+def with_added(*added, **options):  # -> Encoder without merges; the added tokens have the ids 256, 257 ...
+    tokens = [*bytes_to_unicode().values(), *added]
+    return Encoder({token: i for i, token in enumerate(tokens)}, [], **options)
+
+
+def test_a_later_group_of_special_tokens_is_looked_for_in_what_the_earlier_ones_leave():
+    a, b, c = map(ord, "abc")
+    a, b, c = (i - ord("!") for i in (a, b, c))
+    assert with_added("ab", "bc", special_groups=[{"ab", "bc"}]).encode("abc", "all") == [256, c]
+    ours = with_added("ab", "bc", "abcab", special_groups=[{"bc"}, {"ab", "abcab"}])
+    assert ours.encode("abc", "all") == [a, 257] == ours.encode("abc", {"bc"})
+    assert ours.encode("ab", "all") == [256] and ours.encode("abc", {"ab"}) == [256, c]
+    assert ours.encode("abcab", "all") == [a, 257, 256] and ours.encode("abcab", {"abcab"}) == [258]
+    ours = with_added("ab", "cabc", special_groups=[{"cabc"}, {"ab"}])
+    assert ours.encode("abcabc", "all") == [256, 257]  # a special token is not cut again
+    assert ours.special_tokens == {"ab", "cabc"}
+
+
+def test_a_token_that_no_group_has_is_plain_text():
+    ours = with_added("<pad>", "<a>", special_groups=[{"<a>"}])
+    assert ours.encode("<pad><a>", "all") == [*ours.encode("<pad>"), 257] and ours.decode([256]) == "<pad>"
+    with pytest.raises(ValueError, match=r"expected 'all' or some of \['<a>'\]"):
+        ours.encode("a", {"<pad>"})
+    assert with_added("<pad>", special_groups=[]).special_tokens == set()
+
+
+def test_a_special_token_that_spells_bytes_is_decoded_as_their_text():
+    """As in tokenizers, but for "naïve" and its like: there, ï is the byte 0xEF, which is not UTF-8, and the
+    token becomes "na\ufffdve". A person expects the word.
+    """
+    ours = with_added("Ġq", "Ã©a", "naïve", "Ġ q")
+    assert ours.decode([256, 257]) == " qéa" == "".join(ours.decode_stream([256, 257]))
+    assert ours.decode([258, 259]) == "naïveĠ q"
+    assert ours.encode("Ġq q", "all")[0] == 256  # the text that is looked for is the token's name
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_cut(ours, monkeypatch):
+    for name in ("cut", "encode_plain"):
+        monkeypatch.setattr(ours, name, lambda *arguments: pytest.fail("tokenized"))
+    sees = f"the model sees 256 tokens of at most {max(map(len, ours.encoder))} characters"
+    with pytest.raises(ValueError, match=f"^the text has 10,000,000 characters, but {sees}: shorten it$"):
+        ours.encode("a b c d e " * 1_000_000, n_most=256)
+
+
+def test_a_text_is_refused_by_its_length_only_if_it_cannot_fit_whatever_its_tokens_are(ours):
+    longest = max(ours.encoder, key=len)
+    text = "".join(chr(ours.byte_decoder[character]) for character in longest)
+    for encoder in (ours, with_added("two long words")):
+        text = text if encoder is ours else "two long words"
+        assert len(encoder.encode(text * 3, "all", n_most=3)) == 3
+        with pytest.raises(ValueError, match="shorten it"):
+            encoder.encode(text * 3 + "a", n_most=3)
+    assert len(ours.encode("zq" * 5, n_most=5)) > 5  # it may fit; whoever calls counts the ids
+    assert ours.encode("", n_most=0) == [] and len(ours.encode("a" * 10_000)) > 0
 
 
 @settings(max_examples=300, deadline=None)
@@ -378,9 +456,10 @@ def test_a_vocabulary_that_is_not_whole_is_refused(folder, spoil, message):
 def test_a_token_that_merges_make_may_be_special_and_is_decoded_as_ever():
     merges = [("h", "e"), ("Ġ", "he")]
     ids = vocabulary(merges)
-    encoder = Encoder(ids, merges, special_tokens=["he", "Ġhe"], stop_tokens=["he", "none"])
+    special = {"he", "Ġhe", "<|endoftext|>"}
+    encoder = Encoder(ids, merges, stop_tokens=["he", "none"], special_groups=[special])
     he, space_he = ids["he"], ids["Ġhe"]
-    assert encoder.stop_ids == {he} and encoder.special_tokens == {"he", "Ġhe", "<|endoftext|>"}
+    assert encoder.stop_ids == {he} and encoder.special_tokens == special
     assert encoder.encode("a hehe") == [ids["a"], space_he, he]
     assert encoder.encode("a he", ["he"]) == [ids["a"], ids["Ġ"], he]
     assert encoder.decode([space_he, he]) == " hehe"

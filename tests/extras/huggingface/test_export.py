@@ -122,15 +122,15 @@ def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path,
 def test_added_tokens_and_another_end_come_back(tmp_path, tiny, params, stop_tokens):
     tokens = [token for token in tiny[0].encoder if token != "<|endoftext|>"][:-2]
     merges = [merge for merge in tiny[0].bpe_ranks if "".join(merge) in tokens]
-    tokens = ["<pad>", *tokens, "</s>", "two words"]
-    encoder = Encoder(
-        {token: i for i, token in enumerate(tokens)}, merges, special_tokens=["he"], stop_tokens=stop_tokens
-    )
+    ids = {token: i for i, token in enumerate(["<pad>", *tokens, "</s>", "two words"])}
+    groups = [{"<pad>", "he", "</s>"}, {"two words"}]
+    encoder = Encoder(ids, merges, stop_tokens=stop_tokens, special_groups=groups)
     model = encoder, HPARAMS, params
     export.save(tmp_path / "out", *model)
     read = huggingface.load(tmp_path / "out")
     assert_same_model(model, read)
     text = "<pad>two words, the fox</s>"
+    assert read[0].special_groups == groups
     assert read[0].encode(text, "all") == encoder.encode(text, "all") != encoder.encode(text)
 
 

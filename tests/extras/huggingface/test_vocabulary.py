@@ -8,8 +8,9 @@ import pytest
 from helpers import ROOT, TEXTS
 
 from encoder import bytes_to_unicode, get_encoder
+from extras import huggingface
 from extras.huggingface import export
-from extras.huggingface.vocabulary import load_encoder
+from extras.huggingface.vocabulary import CHANGING, NAMED, load_encoder
 from files import ModelError
 
 PAD, END = "<pad>", "<|endoftext|>"
@@ -59,10 +60,10 @@ def read(folder, files, n_vocab=N_VOCAB, stop_ids=()):
     return load_encoder(str(folder), n_vocab, stop_ids)
 
 
-def assert_refused(folder, files, words):
+def assert_refused(folder, files, words, n_vocab=N_VOCAB):
     """Refused in one line that names the model and says the words."""
     with pytest.raises(ModelError) as caught:
-        read(folder, files)
+        read(folder, files, n_vocab)
     message = str(caught.value)
     assert str(folder) in message and words in message and "\n" not in message, message
 
@@ -95,11 +96,14 @@ NEW = {"id": N_VOCAB, "content": "two words", "special": False, "lstrip": False}
 
 @pytest.mark.parametrize("place", ["tokenizer.json", "added_tokens.json", "tokenizer_config.json"])
 def test_an_added_token_is_plain_text_unless_allowed_and_every_row_has_one(tmp_path, place):
-    files = files_of("vocab.json") | {"tokenizer_config.json": {"added_tokens_decoder": {str(N_VOCAB): NEW}}}
+    files = files_of("vocab.json")
+    files["tokenizer_config.json"]["added_tokens_decoder"][N_VOCAB] = NEW
     if place == "added_tokens.json":
-        files = files_of("vocab.json") | {place: {"two words": N_VOCAB}}
+        files["tokenizer_config.json"] = {"pad_token": PAD}
+        files[place] = {"two words": N_VOCAB}
     if place == "tokenizer.json":
-        files = with_setting("added_tokens", [NEW])
+        listed = files_of("tokenizer.json")["tokenizer.json"]["added_tokens"]
+        files = with_setting("added_tokens", [*listed, NEW])
     ours, text = read(tmp_path, files, N_VOCAB + 2), f"a two words{PAD}"
     assert ours.decode(ours.encode(text)) == text and not {N_VOCAB, TOKENS[PAD]} & {*ours.encode(text)}
     ids = [TOKENS["a"], TOKENS["Ġ"], N_VOCAB, TOKENS[PAD]]
@@ -118,6 +122,26 @@ def test_a_text_ends_at_the_ids_that_are_given_or_at_endoftext(tmp_path):
         assert read(tmp_path, files, stop_ids=stop_ids).stop_ids == {end}
     tokens = {token if token != END else "<s>": token_id for token, token_id in TOKENS.items()}
     assert read(tmp_path, files_of("tokenizer.json", tokens, added=()), stop_ids=[50256]).stop_ids == set()
+
+
+def test_each_token_is_looked_up_once_among_the_ids_that_end_a_text(tmp_path):
+    class Ends(list):
+        __contains__ = None  # `in` would search the list for each token
+
+    ends = Ends(range(100_000, 300_000))
+    assert read(tmp_path, files_of("tokenizer.json"), stop_ids=Ends([*ends, 0])).stop_ids == {0}
+
+
+@pytest.mark.parametrize("wrong", [True, "5", [5], 1.5, 5.0, None])
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_an_end_that_is_not_an_id_is_refused_by_name(tmp_path, file, wrong):
+    read(tmp_path, files_of("tokenizer.json"))
+    config = {"vocab_size": N_VOCAB, "eos_token_id": [1, wrong], "tokenizer_class": None}
+    (tmp_path / file).write_text(json.dumps(config))
+    with pytest.raises(ModelError) as caught:
+        huggingface.load_encoder(str(tmp_path), config)
+    words = f"eos_token_id is [1, {wrong!r}], and {wrong!r} is not an id; give an id, or a list of ids"
+    assert str(caught.value) == f"{tmp_path / file}: {words}"
 
 
 def test_line_ends_and_the_version_of_merges_do_not_matter(tmp_path):
@@ -145,7 +169,7 @@ def test_a_setting_that_changes_no_id_is_accepted(tmp_path, field, value):
 OTHERS = {"model/type": "Unigram", "model/dropout": 0.1, "model/ignore_merges": True}
 OTHERS |= {"model/continuing_subword_prefix": "##", "model/end_of_word_suffix": "</w>"}
 OTHERS |= {"pre_tokenizer/type": "Sequence", "pre_tokenizer/add_prefix_space": True}
-OTHERS |= {"pre_tokenizer/use_regex": False, "normalizer": {"type": "NFC"}}
+OTHERS |= {"pre_tokenizer/use_regex": False, "normalizer": {"type": "NFC"}, "decoder/type": "Sequence"}
 AROUND = "its post_processor puts special tokens around a text"
 OLD_ROBERTA = {"sep": ["</s>", 1], "cls": ["<s>", 0], "trim_offsets": True, "add_prefix_space": False}
 REFUSED = [
@@ -153,6 +177,7 @@ REFUSED = [
 ]
 REFUSED += [
     ("pre_tokenizer", None, "pre_tokenizer.type is None, expected 'ByteLevel' as in GPT-2"),
+    ("decoder", None, "decoder.type is None, expected 'ByteLevel' as in GPT-2"),
     ("post_processor/type", "RobertaProcessing", AROUND),
     ("post_processor", TEMPLATE | {"single": [TEXT, STOP]}, AROUND),
     ("post_processor", TEMPLATE | {"single": "<s> $A"}, AROUND),
@@ -175,13 +200,11 @@ def test_a_setting_that_changes_ids_is_refused_by_name(tmp_path, field, value, w
 
 
 @LAYOUTS
-@pytest.mark.parametrize(
-    "field", ["add_prefix_space", "add_bos_token", "add_eos_token", "split_special_tokens"]
-)
+@pytest.mark.parametrize("field", CHANGING)
 def test_a_setting_beside_the_tokenizer_is_refused_by_name(tmp_path, layout, field):
     files = files_of(layout) | {"tokenizer_config.json": {field: True}}
     assert_refused(
-        tmp_path, files, f"tokenizer_config.json sets {field}, which GPT-2 does not; set it to false"
+        tmp_path, files, f"tokenizer_config.json sets {field}, which GPT-2 does not; leave it out if"
     )
     assert read(tmp_path, {"tokenizer_config.json": {field: False}}).encoder == TOKENS
 
@@ -204,7 +227,7 @@ def test_the_class_of_a_tokenizer_must_be_one_that_does_what_gpt2_does(tmp_path,
 @LAYOUTS
 def test_added_tokens_of_the_settings_count_in_both_layouts(tmp_path, layout):
     files = files_of(layout, added=())
-    added = {str(N_VOCAB): {"content": "two words"}, "0": {"content": PAD}}
+    added = {"0": {"content": PAD}, str(N_VOCAB): {"content": "two words"}}
     files["tokenizer_config.json"] = {"added_tokens_decoder": added}
     ours = read(tmp_path, files, n_vocab=N_VOCAB + 1)
     assert ours.encoder == TOKENS | {"two words": N_VOCAB}
@@ -236,29 +259,159 @@ def test_a_token_is_special_if_a_file_says_so(tmp_path, layout, file, field, for
 
 @LAYOUTS
 @pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
-def test_the_flags_of_a_named_token_count(tmp_path, layout, flag):
-    files = files_of(layout) | {"special_tokens_map.json": {"pad_token": {"content": PAD, flag: True}}}
-    assert_refused(tmp_path, files, f"the added token '<pad>' has {flag}")
+def test_the_flags_of_a_named_token_count_unless_it_is_declared_elsewhere(tmp_path, layout, flag):
+    names = {"special_tokens_map.json": {"pad_token": {"content": PAD, flag: True}}}
+    files = files_of(layout, added=()) | {"tokenizer_config.json": {}}
+    assert_refused(tmp_path, files | names, f"the added token '<pad>' has {flag}")
+    assert read(tmp_path, files_of(layout) | names).encode(f"a {PAD} a", "all")[2] == 0
 
 
 @LAYOUTS
 def test_ids_of_added_tokens_follow_those_of_the_others(tmp_path, layout):
-    files = files_of(layout)
+    files = files_of(layout, added=())
     files["tokenizer_config.json"] = {"added_tokens_decoder": {str(N_VOCAB + 1): {"content": "two words"}}}
-    wanted = f"the ids of its added tokens are [{N_VOCAB + 1}], expected {N_VOCAB} and up, without a gap"
-    with pytest.raises(ModelError) as caught:
-        read(tmp_path, files, n_vocab=N_VOCAB + 2)
-    assert wanted in str(caught.value)
+    words = f"the ids of its added tokens are [{N_VOCAB + 1}], expected {N_VOCAB} and up, without a gap"
+    assert_refused(tmp_path, files, words, N_VOCAB + 2)
+    tokens = {token: token_id + (token_id > 5) for token, token_id in TOKENS.items()}
+    files = files_of(layout, tokens) | {"tokenizer_config.json": {"pad_token": PAD}}
+    assert read(tmp_path, files, N_VOCAB + 2).encode(PAD, "all") == [0]
+    files["tokenizer_config.json"] = {"sep_token": "<s>"}
+    words = f"its {N_VOCAB} tokens lack some of the ids from 0 to {N_VOCAB - 1}, so which ids its added"
+    assert_refused(tmp_path, files, words, N_VOCAB + 2)
+
+
+def test_tokenizer_json_lists_added_tokens_in_the_order_of_their_ids(tmp_path):
+    listed = [{"content": "two", "id": N_VOCAB + 1}, {"content": "words", "id": N_VOCAB}]
+    words = f"the ids of its added tokens are [{N_VOCAB + 1}, {N_VOCAB}], expected {N_VOCAB} and up"
+    assert_refused(tmp_path, with_setting("added_tokens", listed), words, N_VOCAB + 2)
+    ours = read(tmp_path, with_setting("added_tokens", listed[::-1]), N_VOCAB + 2)
+    assert ours.encode("wordstwo", "all") == [N_VOCAB, N_VOCAB + 1]
+
+
+# ---- which tokens are special, and what ids they get -------------------------------------------------------
+
+WITHOUT_END = {token: i for i, token in enumerate(token for token in TOKENS if token != END)}
 
 
 @LAYOUTS
-def test_a_special_token_without_an_id_is_refused_if_a_row_may_be_its_own(tmp_path, layout):
-    files = files_of(layout) | {"special_tokens_map.json": {"pad_token": "[PAD]"}}
-    words = "pad_token is '[PAD]', which has no id: it could be any row without a token"
-    with pytest.raises(ModelError) as caught:
-        read(tmp_path, files, n_vocab=N_VOCAB + 1)
-    assert words in str(caught.value)
+def test_endoftext_that_no_file_has_is_the_next_token_of_a_gpt2_tokenizer(tmp_path, layout):
+    files = files_of(layout, WITHOUT_END, added=(PAD,))
+    ours = read(tmp_path, files, N_VOCAB, stop_ids=[50256])
+    assert ours.decode([N_VOCAB - 1]) == END and ours.stop_ids == {N_VOCAB - 1}
+    assert ours.encode(f"a{END}", "all") == [WITHOUT_END["a"], N_VOCAB - 1]
+    assert END not in read(tmp_path, files, N_VOCAB - 1, stop_ids=[50256]).encoder  # there is no row
+    settings = files.setdefault("tokenizer_config.json", {})
+    for names in ({"bos_token": None, "eos_token": None, "unk_token": None}, dict.fromkeys(NAMED, PAD)):
+        settings |= names
+        assert read(tmp_path, files, N_VOCAB).decode([N_VOCAB - 1]) == f"<|unused{N_VOCAB - 1}|>"
+
+
+def test_a_plain_tokenizer_has_no_endoftext_of_its_own(tmp_path):
+    files = files_of("tokenizer.json", WITHOUT_END, added=(PAD,))
+    files["tokenizer_config.json"] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    assert END not in read(tmp_path, files, N_VOCAB).encoder
+    del files["tokenizer_config.json"]["tokenizer_class"]
+    assert END in read(tmp_path, files, N_VOCAB).encoder
+    assert END not in load_encoder(str(tmp_path), N_VOCAB, [], "PreTrainedTokenizerFast").encoder
+
+
+@LAYOUTS
+def test_special_tokens_without_ids_get_the_next_ones_in_the_order_of_the_fields(tmp_path, layout):
+    files = files_of(layout) | {"tokenizer_config.json": {"additional_special_tokens": ["<b>", "<a>", PAD]}}
+    names = {"mask_token": "<m>", "pad_token": {"content": "[PAD]"}, "sep_token": END}
+    files["special_tokens_map.json"] = names
+    ours = read(tmp_path, files, N_VOCAB + 3)
+    assert ours.decode(range(N_VOCAB, N_VOCAB + 3)) == "[PAD]<m><b>" and "<a>" not in ours.encoder
+    assert ours.encode(f"<b>{PAD}<a>", "all")[:2] == [N_VOCAB + 2, 0]
     assert read(tmp_path, files).encoder == TOKENS
+
+
+@LAYOUTS
+def test_added_tokens_decoder_replaces_what_other_files_say(tmp_path, layout):
+    files = files_of(layout) | {"added_tokens.json": {"old": N_VOCAB}, "tokenizer_config.json": {}}
+    files["special_tokens_map.json"] = {"pad_token": "he"}
+    ours = read(tmp_path, files, N_VOCAB + 1)
+    assert ours.encode("oldhe", "all") == [N_VOCAB, TOKENS["he"]] and "he" in ours.special_tokens
+    decoder = {"0": {"content": PAD}, "1": {"content": END}, str(N_VOCAB): {"content": "new"}}
+    files["tokenizer_config.json"] = {"added_tokens_decoder": decoder}
+    ours = read(tmp_path, files, N_VOCAB + 1)
+    assert ours.special_tokens == {PAD, END, "new"} and ours.decode([N_VOCAB]) == "new"
+
+
+def test_added_tokens_that_newer_versions_forget_are_refused(tmp_path):
+    files = files_of("tokenizer.json") | {"tokenizer_config.json": {"added_tokens_decoder": {}}}
+    words = "the added token '<pad>', which tokenizer_config.json's added_tokens_decoder lacks"
+    assert_refused(tmp_path, files, words)
+    files["tokenizer_config.json"] |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+    assert read(tmp_path, files).special_tokens == {PAD, END}
+
+
+@LAYOUTS
+def test_lists_of_special_tokens_that_differ_are_refused(tmp_path, layout):
+    files = files_of(layout) | {"tokenizer_config.json": {"additional_special_tokens": ["he"]}}
+    files["special_tokens_map.json"] = {"additional_special_tokens": ["in"]}
+    assert_refused(tmp_path, files, "two lists of its special tokens differ: ['he'] and ['in']")
+    files["special_tokens_map.json"] = {"additional_special_tokens": ["he"], "extra_special_tokens": {}}
+    assert "he" in read(tmp_path, files).special_tokens
+
+
+@pytest.mark.parametrize("place", ["audio_token", "padding.pad_token"])
+def test_a_token_that_is_special_only_to_some_versions_is_refused(tmp_path, place):
+    files = with_setting("padding", {"pad_token": "he"} if place == "padding.pad_token" else None)
+    files["tokenizer_config.json"] = {"audio_token": "he"} if place == "audio_token" else {}
+    assert_refused(tmp_path, files, f"{place} is 'he', which is special only to some versions")
+    files["added_tokens.json"] = {"he": TOKENS["he"]}
+    assert "he" in read(tmp_path, files).special_tokens
+    files = with_setting("padding", {"pad_token": "[PAD]"}) | {"added_tokens.json": {}}
+    files["tokenizer_config.json"] = {"audio_token": "<audio>"}
+    assert read(tmp_path, files).encoder == TOKENS  # there is no row for either
+    assert_refused(tmp_path, files, "audio_token is '<audio>', which is special only", N_VOCAB + 1)
+
+
+def test_a_special_token_of_the_vocabulary_that_no_file_adds_is_plain_text(tmp_path):
+    files = files_of("tokenizer.json", added=())
+    files["tokenizer_config.json"] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    ours, text = read(tmp_path, files, N_VOCAB + 1), f"a{END}{PAD}<|unused{N_VOCAB}|>"
+    assert ours.special_tokens == set() and ours.encode(text, "all") == ours.encode(text)
+    assert ours.decode(ours.encode(text)) == text
+    assert ours.decode([0, 1, N_VOCAB]) == f"{PAD}{END}<|unused{N_VOCAB}|>"
+    del files["tokenizer_config.json"]["tokenizer_class"]
+    assert read(tmp_path, files).special_tokens == {END}  # the end of text of GPT-2's own class
+
+
+@pytest.mark.parametrize(
+    "flags, found",
+    [
+        ({"normalized": True}, ["h", "en"]),
+        ({"normalized": False}, ["he", "n"]),
+        ({"normalized": True, "special": True}, ["h", "en"]),
+        ({"special": False}, ["h", "en"]),
+        ({}, ["h", "en"]),
+        ({"special": True}, ["he", "n"]),
+    ],
+)
+def test_added_tokens_that_are_normalized_are_looked_for_last(tmp_path, flags, found):
+    listed = [{"content": "he", "id": TOKENS["he"]} | flags]
+    listed.append({"content": "en", "id": N_VOCAB, "normalized": False})
+    ours = read(tmp_path, with_setting("added_tokens", listed), N_VOCAB + 1)
+    assert [ours.decoder[i] for i in ours.encode("hen", "all")] == found
+    assert ours.encode("hen", ["he"]) == [TOKENS["he"], TOKENS["n"]]
+    assert ours.encode("hen", ["en"]) == [TOKENS["h"], N_VOCAB]
+
+
+def test_of_two_files_that_declare_a_token_the_last_says_whether_it_is_normalized(tmp_path):
+    he = {"content": "he", "id": TOKENS["he"], "normalized": True}
+    files = with_setting("added_tokens", [he, {"content": "en", "id": N_VOCAB, "normalized": False}])
+    decoder = {TOKENS["he"]: {"content": "he", "normalized": False}, N_VOCAB: {"content": "en"}}
+    files["tokenizer_config.json"] = {"added_tokens_decoder": decoder}
+    for tokenizer_class in ("GPT2Tokenizer", "PreTrainedTokenizerFast"):
+        files["tokenizer_config.json"]["tokenizer_class"] = tokenizer_class
+        assert read(tmp_path, files, N_VOCAB + 2).encode("hen", "all")[0] == TOKENS["he"]
+    files["tokenizer_config.json"] = {}
+    files["added_tokens.json"] = {"he": TOKENS["he"], "an": N_VOCAB + 1, "ne": N_VOCAB + 2}
+    files["special_tokens_map.json"] = {"pad_token": "ne"}
+    ours = read(tmp_path, files, N_VOCAB + 4)
+    assert ours.special_groups == [{"en", "ne", END}, {"he", "an"}]
 
 
 @LAYOUTS
@@ -274,7 +427,8 @@ def test_a_token_may_have_the_name_that_a_row_without_one_would_get(tmp_path):
     name = f"<|unused{N_VOCAB}|>"
     tokens = TOKENS | {name: N_VOCAB + 1}
     ours = read(tmp_path, files_of("vocab.json", tokens), n_vocab=N_VOCAB + 2)
-    assert ours.encoder[name] == N_VOCAB + 1
+    assert ours.encoder[name] == N_VOCAB + 1 and ours.encoder[f"<{name}>"] == N_VOCAB
+    assert ours.decode([N_VOCAB, N_VOCAB + 1]) == f"<{name}>{name}"
 
 
 IDS = f"its {N_VOCAB} tokens do not all have different ids below {N_VOCAB}"
@@ -338,6 +492,8 @@ CONTENTS = [
 @pytest.mark.parametrize("content, words", CONTENTS)
 def test_a_file_that_is_no_json_object_is_refused_by_name(tmp_path, file, content, words):
     files = files_of(file if file == "tokenizer.json" else "vocab.json")
+    if file == "added_tokens.json":
+        files["tokenizer_config.json"] = {}
     assert_refused(tmp_path, files | {file: content}, words)
     assert_refused(tmp_path, {}, f"{tmp_path / file}: ")
 
