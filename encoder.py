@@ -83,9 +83,9 @@ class Encoder:
         if not special <= self.special_tokens:
             allowed = f"expected 'all' or some of {sorted(self.special_tokens)}"
             raise ValueError(f"allowed_special is {allowed_special!r}, {allowed}")
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         if n_most is not None and len(text) > n_most:
             self.check_length(text, n_most)
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         ids = []
         for part in self.cut(text, special):
             ids += [self.encoder[part]] if part in special else self.encode_plain(part)

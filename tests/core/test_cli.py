@@ -257,6 +257,22 @@ def test_standard_input_without_end_is_refused():
     assert done.stderr == b"gpt2.py: standard input has more than 134,217,728 bytes: shorten it\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a program's memory in this way")
+def test_a_prompt_that_cannot_fit_is_refused_in_little_memory_without_being_tokenized():
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+
+    text = b"word " * 20_000_000
+    done = command(
+        "-", *OPTIONS, input=text, preexec_fn=limit, env=without_unbuffered() | {"OMP_NUM_THREADS": "1"}
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    sees = b"the model sees 256 tokens of at most 13 characters: shorten it\n"
+    assert done.stderr == b"gpt2.py: the text has 100,000,000 characters, but " + sees
+
+
 @pytest.mark.skipif(os.name == "nt", reason="on Windows, words are text, not bytes")
 def test_a_prompt_on_the_command_line_that_is_not_utf8_is_refused():
     done = command(b"caf\xe9", *OPTIONS)
