@@ -5,6 +5,7 @@
 
 from extras.huggingface.hub import NO_CONFIG, find_file
 from extras.huggingface.variants import ACTIVATIONS
+from extras.huggingface.vocabulary import GPT2_CLASSES, PLAIN_CLASSES
 from files import AGAIN, ModelError, read_json, shown
 from weights import check_hparams
 
@@ -14,7 +15,7 @@ ALLOWED = {  # other values of these fields are refused; the first is what a mis
     "scale_attn_weights": [True, False],
     "scale_attn_by_inverse_layer_idx": [False, True],
     "tie_word_embeddings": [True, False],
-    "tokenizer_class": [None, "GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast"],
+    "tokenizer_class": [None, *GPT2_CLASSES, *PLAIN_CLASSES],
     "add_cross_attention": [False],
     "is_causal": [True],
     "is_encoder_decoder": [False, None],

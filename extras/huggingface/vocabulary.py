@@ -7,6 +7,7 @@ same text.
 (tokenization_utils_base.py, tokenization_utils_tokenizers.py and tokenization_gpt2.py of transformers)
 """
 
+import itertools
 import re
 
 from encoder import END_OF_TEXT, Encoder, bytes_to_unicode, read_merges
@@ -172,10 +173,11 @@ def read_added(model, listed, settings, others):  # -> added tokens
 
     Of the others, those that a field names are not normalized; transformers does not see every name.
     """
-    fields, new_list = settings | others, others.get("extra_special_tokens") or []
+    fields = settings | others
     named = [fields[field] for field in NAMED if field in others or isinstance(fields.get(field), str)]
-    named += [value for value in extra_tokens(settings) if isinstance(value, str)]
-    named += new_list if isinstance(new_list, list) else []
+    lists = [value for value in map(settings.get, EXTRA) if isinstance(value, list)]
+    named += [value for value in itertools.chain(*lists) if isinstance(value, str)]
+    named += others[EXTRA[0]] if isinstance(others.get(EXTRA[0]), list) else []
     names = {as_token(value)["content"] for value in named if value}
     known = {token["content"]: token for token in listed}
     pairs = sorted(read_settings(model, "added_tokens.json").items(), key=lambda pair: pair[1])

@@ -126,9 +126,11 @@ def test_the_command_gives_the_same_text_from_a_checkpoint_that_tensorflow_wrote
     hparams = HPARAMS["124M"]
     arrays = weights.flatten(weights.random_params(hparams, np.random.default_rng(3)))
     save_with_tensorflow(tf, tmp_path / "model.ckpt", in_openai_layout(arrays))
-    assert checkpoint.read_index(tmp_path / "model.ckpt.index") == checkpoint.read_index(
-        released / "model.ckpt.index"
+    written, theirs = (
+        {name: entry[:4] for name, entry in checkpoint.read_index(folder / "model.ckpt.index").items()}
+        for folder in (tmp_path, released)
     )
+    assert written == theirs  # but for the checksums
     for name in ("hparams.json", "encoder.json", "vocab.bpe"):
         (tmp_path / name).symlink_to(released / name)
     text = "Alan Turing theorized that computers would one day become"

@@ -412,6 +412,10 @@ def test_of_two_files_that_declare_a_token_the_last_says_whether_it_is_normalize
     files["special_tokens_map.json"] = {"pad_token": "ne"}
     ours = read(tmp_path, files, N_VOCAB + 4)
     assert ours.special_groups == [{"en", "ne", END}, {"he", "an"}]
+    for more, first in ((["an", {"content": "he"}], {"an"}), ({"image_token": "an"}, set())):
+        files["tokenizer_config.json"] = {"extra_special_tokens": more}  # a dict in it does not count
+        ours = read(tmp_path, files, N_VOCAB + 4)
+        assert ours.special_groups == [{"en", "ne", END} | first, {"he", "an"} - first]
 
 
 @LAYOUTS
