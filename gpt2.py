@@ -28,6 +28,11 @@ np.sqrt(2) is a float64 and would widen every array it meets.
 The math checks nothing: files are checked when they are read, ids when `stream` begins.
 """
 
+if __name__ == "__main__":  # the command line, which imports this file as a module
+    from cli import run
+
+    raise SystemExit(run())
+
 import numpy as np
 
 # ---- small functions -------------------------------------------------------------------
@@ -332,9 +337,3 @@ def main(
 
     # ids become text
     return encoder.decode(new_ids)
-
-
-if __name__ == "__main__":
-    from cli import run
-
-    raise SystemExit(run())

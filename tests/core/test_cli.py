@@ -559,6 +559,19 @@ def test_a_reader_who_leaves_ends_it_quietly(words):
         assert process.wait(60) == 1 and process.stderr.read() == b""
 
 
+def test_ctrl_c_while_numpy_is_imported_leaves_no_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n")
+    environment = without_unbuffered() | {"PYTHONPATH": str(tmp_path)}
+    done = command("Once", *OPTIONS, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_without_its_libraries_it_says_in_one_line_what_to_install():
+    done = run_python("-S", "gpt2.py", "Once", *OPTIONS)  # -S: without site-packages
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert done.stderr.endswith(b": pip install -r requirements.txt\n")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
 def test_ctrl_c_keeps_the_text_and_returns_130():
     with start("-c", ENDLESS) as process:
