@@ -27,6 +27,18 @@ from files import AGAIN, ModelError, shown
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 HEADER = {1: 1}  # a BundleHeaderProto: field 1 is the number of data files; 2 would say big-endian
 UNCOMPRESSED = b"\0"
+# a protocol buffer has numbered fields; how a field's value is stored: as a varint, as so many bytes, as four
+VARINT, BYTES, FOUR_BYTES = 0, 2, 5
+HEADER_FIELDS = {1: VARINT, 2: VARINT, 3: BYTES}  # number of data files, big-endian, versions
+ENTRY_FIELDS = {
+    1: VARINT,
+    2: BYTES,
+    3: VARINT,
+    4: VARINT,
+    5: VARINT,
+    6: FOUR_BYTES,
+    7: BYTES,
+}  # see read_entry
 # fmt: off
 DTYPES = {  # TensorFlow's numbers for the types that NumPy has too
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64",
@@ -101,18 +113,17 @@ def read_table(table):  # bytes -> {name: (dtype, shape, offset, size, checksum)
         raise ValueError("not the index of a TensorFlow checkpoint, or cut short", AGAIN)
     footer = io.BytesIO(table[-48:])
     read_place(footer)  # of the metaindex block, which TensorFlow leaves empty
-    entries, end = {}, 0
-    for place in read_block(table, *read_place(footer)).values():
+    entries, end, last = {}, 0, None
+    for last_name, place in read_block(table, *read_place(footer)).items():
         offset, size = read_place(io.BytesIO(place))
         if offset < end:
             raise ValueError("damaged: its blocks overlap", AGAIN)
-        entries |= read_block(table, offset, size)
-        end = offset + size
-    header = unique(read_fields(entries.pop(b"", b"")))
-    if header.get(2, 0) != 0:
-        raise ValueError("big-endian numbers are not supported", "save it on a little-endian machine")
-    if header.get(1) != 1:
-        raise ValueError(f"data in {shown(header.get(1))} files is not supported", "save it in one")
+        block = read_block(table, offset, size)
+        if block and ((last is not None and min(block) <= last) or max(block) > last_name):
+            raise ValueError("damaged: its names are not in order", AGAIN)
+        entries |= block
+        end, last = offset + size, last_name
+    check_header(read_message(entries.pop(b"", b""), HEADER_FIELDS))
     names = [key.decode(errors="backslashreplace") for key in entries]
     variables = {name: read_entry(name, message) for name, message in zip(names, entries.values())}
     if [name.encode() for name in names] != [*entries]:
@@ -120,52 +131,42 @@ def read_table(table):  # bytes -> {name: (dtype, shape, offset, size, checksum)
     return variables
 
 
+def check_header(header):
+    """Raise ValueError for another kind of checkpoint than one file of little-endian numbers."""
+    if header.get(2, 0) != 0:
+        raise ValueError("big-endian numbers are not supported", "save it on a little-endian machine")
+    if header.get(1) != 1:
+        raise ValueError(f"data in {header.get(1)} files is not supported", "save it in one")
+    versions = read_message(header.get(3, b""), {1: VARINT, 2: VARINT})  # its own, and the oldest reader's
+    if versions.get(2, 0) > 1:
+        raise ValueError("a newer version of the format is not supported", "save it with TensorFlow 2")
+
+
 def read_entry(name, message):  # -> dtype, shape, offset, size, checksum
     """What a variable is, where it lies, and the checksum of its data: a BundleEntryProto."""
-    entry = unique(read_fields(message))
+    entry = read_message(message, ENTRY_FIELDS)
     if entry.get(1) not in DTYPES or 7 in entry:
-        kind = "in slices" if 7 in entry else f"of TensorFlow's type {shown(entry.get(1))}"
+        kind = "in slices" if 7 in entry else f"of TensorFlow's type {entry.get(1)}"
         raise ValueError(f"{shown(name)} is {kind}, which is not supported", "save it whole, as float32")
     dtype = np.dtype(DTYPES[entry[1]]).newbyteorder("<")
-    shape = read_shape(expect(bytes, entry.get(2, b"")))
-    offset = expect(int, entry.get(4, 0))
-    size = expect(int, entry.get(5, 0))
-    if entry.get(3, 0) != 0:
+    shape = read_shape(entry.get(2, b""))
+    n_file, offset, size = (entry.get(number, 0) for number in (3, 4, 5))
+    if n_file != 0:
         raise ValueError(f"{shown(name)} is said to lie in another data file than the only one", AGAIN)
     if math.prod(shape) * dtype.itemsize != size:
         found = f"{shown(name)} of shape {shown(list(shape))} and type {dtype} does not take {size:,} bytes"
         raise ValueError(found, AGAIN)
-    return dtype, shape, offset, size, expect(bytes, entry.get(6, b""))
+    return dtype, shape, offset, size, entry.get(6)
 
 
 def read_shape(message):  # -> (n, ...)
     """The shape of a variable: a TensorShapeProto, one field for each dimension."""
     shape = []
-    for number, dim in read_fields(message):
-        if number != 2:
-            raise ValueError("damaged: a shape holds more than dimensions", AGAIN)
-        size = unique(read_fields(expect(bytes, dim))).get(1, 0)
-        shape.append(expect(int, size))
+    for _, dim in read_fields(message, {2: BYTES}):
+        shape.append(read_message(dim, {1: VARINT, 2: BYTES}).get(1, 0))  # its size, and a name
         if len(shape) > 64:
             raise ValueError("damaged: more than the 64 dimensions that NumPy has", AGAIN)
     return tuple(shape)
-
-
-def unique(fields):  # yields (number, value) -> {number: value}
-    """The fields of a protocol buffer by number. Raises ValueError for a repeated one."""
-    found = {}
-    for number, value in fields:
-        if number in found:
-            raise ValueError(f"damaged: field {number} is given twice", AGAIN)
-        found[number] = value
-    return found
-
-
-def expect(kind, value):  # -> the value
-    """Raise ValueError unless a field is of this kind, and is a number or a length that NumPy can hold."""
-    if not isinstance(value, kind) or (kind is int and value >= 2**63):
-        raise ValueError(f"damaged: {shown(value)} is out of place", AGAIN)
-    return value
 
 
 def read_block(table, offset, size):  # -> {key: value}
@@ -180,6 +181,8 @@ def read_block(table, offset, size):  # -> {key: value}
     if compression != UNCOMPRESSED:
         raise ValueError("a compressed index is not supported", "save it uncompressed")
     n_restarts = int.from_bytes(block[-4:], "little")  # restart points, for binary search: not needed here
+    if n_restarts == 0:
+        raise ValueError("damaged: a block without a restart point", AGAIN)
     stream, entries = io.BytesIO(block[: -4 * (n_restarts + 1)]), {}
     key, n_key_bytes = b"", 0
     while stream.tell() < len(stream.getbuffer()):
@@ -188,8 +191,8 @@ def read_block(table, offset, size):  # -> {key: value}
         if n_shared > len(before) or (entries and key <= before):
             raise ValueError("damaged: its names are not in order", AGAIN)
         n_key_bytes += len(key)
-        if n_key_bytes > 100 * size:
-            raise ValueError("damaged: its names fill a hundred times the room of the file", AGAIN)
+        if n_key_bytes > 10 * size:
+            raise ValueError("damaged: its names take ten times the room of the file", AGAIN)
         entries[key] = read_exactly(stream, n_value)
     return entries
 
@@ -199,34 +202,41 @@ def read_place(stream):  # -> offset, size
     return read_varint(stream), read_varint(stream)
 
 
-def read_fields(message):  # -> yields (number, value)
-    """The fields of a protocol buffer: a value is an int if it is stored as a varint, otherwise bytes."""
+def read_message(message, kinds):  # -> {number: value}
+    """The fields of a protocol buffer; see `read_fields`. Raises ValueError for a repeated one."""
+    found = {}
+    for number, value in read_fields(message, kinds):
+        if number in found:
+            raise ValueError(f"damaged: field {number} is given twice", AGAIN)
+        found[number] = value
+    return found
+
+
+def read_fields(message, kinds):  # yields (number, value)
+    """The fields of a protocol buffer, in which kinds says how each number is stored: as an int, or as bytes.
+
+    Raises ValueError for any other field.
+    """
     stream = io.BytesIO(message)
     while stream.tell() < len(message):
         number, kind = divmod(read_varint(stream), 8)
-        if number == 0:
-            raise ValueError("damaged: fields are numbered from 1", AGAIN)
-        if kind == 0:
+        if kinds.get(number) != kind:
+            raise ValueError(f"damaged: field {number} is out of place", AGAIN)
+        if kind == VARINT:
             yield number, read_varint(stream)
-        elif kind == 1:
-            yield number, read_exactly(stream, 8)
-        elif kind == 2:
-            yield number, read_exactly(stream, read_varint(stream))
-        elif kind == 5:
-            yield number, read_exactly(stream, 4)
         else:
-            raise ValueError(f"damaged: no field is of kind {kind}", AGAIN)
+            yield number, read_exactly(stream, 4 if kind == FOUR_BYTES else read_varint(stream))
 
 
 def read_varint(stream):  # -> int
     """A whole number: seven bits a byte, the lowest first; the eighth says that another byte follows."""
     number = 0
-    for shift in range(0, 64, 7):
+    for shift in range(0, 63, 7):
         byte = read_exactly(stream, 1)[0]
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number
-    raise ValueError("damaged: a number of more than ten bytes", AGAIN)
+    raise ValueError("damaged: a number is too large", AGAIN)
 
 
 def read_exactly(stream, n):  # -> n bytes
@@ -283,7 +293,7 @@ def encode_entry(array, content, offset):  # array, its bytes -> bytes
     shape = b"".join(encode_field(2, encode_field(1, n)) for n in array.shape)
     what = encode_field(1, numbers[str(array.dtype)]) + encode_field(2, shape)
     where = encode_field(4, offset) + encode_field(5, len(content))
-    return what + where + encode_varint(8 * 6 + 5) + masked_crc32c(content)  # field 6, four bytes
+    return what + where + encode_varint(8 * 6 + FOUR_BYTES) + masked_crc32c(content)
 
 
 def encode_block(entries):  # {key: value}, bytes -> bytes
@@ -303,8 +313,8 @@ def encode_place(offset, block):  # -> bytes
 def encode_field(number, value):  # int or bytes -> bytes
     """A field of a protocol buffer."""
     if isinstance(value, int):
-        return encode_varint(8 * number) + encode_varint(value)
-    return encode_varint(8 * number + 2) + encode_varint(len(value)) + value
+        return encode_varint(8 * number + VARINT) + encode_varint(value)
+    return encode_varint(8 * number + BYTES) + encode_varint(len(value)) + value
 
 
 def encode_varint(number):  # int -> bytes

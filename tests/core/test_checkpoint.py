@@ -134,6 +134,7 @@ def test_kinds_of_checkpoints_that_are_not_supported_are_named(tmp_path, monkeyp
     kinds = {
         "big-endian": ("HEADER", {1: 1, 2: 1}),
         "data in 2 files": ("HEADER", {1: 2}),
+        "newer version": ("HEADER", {1: 1, 3: b"\x10\2"}),
         "compressed": ("UNCOMPRESSED", b"\1"),
     }
     for message, (name, value) in kinds.items():
@@ -208,9 +209,12 @@ def test_an_entry_with_a_field_out_of_place_is_refused_in_one_short_line(tmp_pat
     "more, found",
     [
         (b"\x08\x01", "field 1 is given twice"),
-        (b"\x0b", "no field is of kind 3"),
-        (b"\x20" + b"\xff" * 10 + b"\x01", "a number of more than ten bytes"),
-        (b"\x2a", "cut short"),
+        (b"\x0b", "field 1 is out of place"),
+        (b"\x00\x01", "field 0 is out of place"),
+        (b"\x50\x01", "field 10 is out of place"),
+        (b"\x32\x04sums", "field 6 is out of place"),  # a checksum that is stored as text is
+        (b"\x20" + b"\xff" * 8 + b"\x80\x01", "a number is too large"),
+        (b"\x20\x80", "cut short"),
     ],
 )
 def test_an_entry_that_no_protocol_buffer_can_be_is_refused(tmp_path, more, found):
@@ -249,14 +253,49 @@ def test_a_small_index_that_would_unfold_without_end_is_refused(tmp_path):
     content = entries + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\0"
     write_blocks(path, content + masked_crc32c(content), [0])
     assert path.stat().st_size < 2**21
-    with pytest.raises(ModelError, match="a hundred times the room"):
+    with pytest.raises(ModelError, match="ten times the room"):
         read_index(path)
 
 
+ENTRY = checkpoint.encode_entry(np.zeros(1, np.float32), bytes(4), 0)
+
+
 def test_names_out_of_order_are_refused(tmp_path):
-    entry = checkpoint.encode_entry(np.zeros(1, np.float32), bytes(4), 0)
     with pytest.raises(ModelError, match="not in order"):
-        read_checkpoint(write_entries(tmp_path, {b"": b"\x08\x01", b"b": entry, b"a": entry}))
+        read_checkpoint(write_entries(tmp_path, {b"": b"\x08\x01", b"b": ENTRY, b"a": ENTRY}))
+
+
+@pytest.mark.parametrize(
+    "blocks, is_right",
+    [
+        ([(b"a", {b"": b"\x08\x01", b"a": ENTRY}), (b"b", {b"b": ENTRY})], True),
+        ([(b"a", {b"": b"\x08\x01", b"a": ENTRY}), (b"b", {b"a": ENTRY})], False),
+        ([(b"b", {b"": b"\x08\x01", b"b": ENTRY}), (b"c", {b"a": ENTRY})], False),
+        ([(b"", {b"": b"\x08\x01", b"a": ENTRY}), (b"b", {b"b": ENTRY})], False),
+    ],
+)
+def test_names_ascend_from_block_to_block_or_are_refused(tmp_path, blocks, is_right):
+    """Otherwise TensorFlow, which searches for a name, finds another entry or none."""
+    path, content, places = tmp_path / "model.ckpt.index", b"", {}
+    for last_name, entries in blocks:
+        block = checkpoint.encode_block(entries)
+        places[last_name] = place(len(content), block)
+        content += block
+    index_block = checkpoint.encode_block(places)
+    footer = bytes(2) + place(len(content), index_block)
+    path.write_bytes(content + index_block + footer.ljust(40, b"\0") + checkpoint.MAGIC)
+    if is_right:
+        assert [*read_index(path)] == ["a", "b"]
+    else:
+        with pytest.raises(ModelError, match="its names are not in order"):
+            read_index(path)
+
+
+def test_a_block_without_a_restart_point_is_refused(tmp_path):
+    content = b"\0\0\2\x08\1" + bytes(4) + b"\0"
+    write_blocks(tmp_path / "model.ckpt.index", content + masked_crc32c(content), [0])
+    with pytest.raises(ModelError, match="a block without a restart point"):
+        read_index(tmp_path / "model.ckpt.index")
 
 
 def test_every_bit_of_the_data_is_under_a_checksum(tmp_path):
