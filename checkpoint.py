@@ -87,7 +87,7 @@ def compare_checksums(variables, data_path):
     with tqdm(desc="comparing checksums", total=len(data), unit="B", unit_scale=True, disable=None) as bar:
         for name, (_, _, offset, size, checksum) in variables.items():
             if masked_crc32c(data[offset : offset + size]) != checksum:
-                found = f"damaged: the numbers of {shown(name)} do not match their checksum"
+                found = f"damaged: the numbers of {shown(name)} do not match their checksum in the index"
                 raise ModelError(data_path, found, AGAIN)
             bar.update(size)
 

@@ -356,7 +356,8 @@ def until(pieces, stop=None):  # pieces of text -> pieces of text
         if stop and stop in waiting:
             yield waiting.partition(stop)[0]
             return
-        n_held = max((n for n in range(len(stop or "")) if waiting.endswith(stop[:n])), default=0)
+        n_most = min(len(stop or ""), len(waiting) + 1)
+        n_held = max((n for n in range(n_most) if waiting.endswith(stop[:n])), default=0)
         yield waiting[: len(waiting) - n_held]
         waiting = waiting[len(waiting) - n_held :]
     yield waiting

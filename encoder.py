@@ -16,7 +16,7 @@ from pathlib import Path
 
 import regex
 
-from files import AGAIN, MIXED_UP, ModelError, read_json, shown
+from files import AGAIN, MIXED_UP, ModelError, read_json, read_small, shown
 
 END_OF_TEXT = "<|endoftext|>"
 LONGEST_CACHED = 64  # characters in a piece; longer ones seldom recur, and would fill memory
@@ -244,7 +244,7 @@ def vocabulary(bpe_merges):  # -> {token: id}
 def read_merges(path):  # "vocab.bpe" or "merges.txt" -> list of (token, token)
     """The merges in a file, one per line, in the order learned. Raises ModelError if it is not UTF-8."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_small(path).splitlines()
     except UnicodeDecodeError as error:
         raise ModelError(path, error, AGAIN) from None
     return [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#version")]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 AGAIN = "get a fresh copy"
 MIXED_UP = "one of the two belongs to another model, or is incomplete: use complete files of one model"
+LARGEST_TEXT = 2**27  # bytes in a file of sizes, tokens or merges
 PICKLES = (".bin", ".pt", ".pth")  # suffixes of PyTorch's files
 
 
@@ -71,12 +73,23 @@ def needs(requirements):
 def read_json(path):  # -> dict
     """The object in a JSON file. Raises ModelError for anything else, and for a repeated name."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=unique)
+        value = json.loads(read_small(path), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ModelError(path, error, AGAIN) from None
     if not isinstance(value, dict):
         raise ModelError(path, f"expected a JSON object, not {shown(value, 50)}", AGAIN)
     return value
+
+
+def read_small(path):  # -> str
+    """The text in a file that belongs to a model. Raises ModelError if it is too large to be one of them.
+
+    Raises UnicodeDecodeError if it is not UTF-8.
+    """
+    n_bytes = os.path.getsize(path)
+    if n_bytes > LARGEST_TEXT:
+        raise ModelError(path, f"it has {n_bytes:,} bytes: too many for a file of this kind", AGAIN)
+    return Path(path).read_text(encoding="utf-8")
 
 
 def read_text(path, n_most=None):  # -> str
@@ -113,10 +126,11 @@ def plain_text(content, source):  # bytes -> str
 
 def unique(pairs):  # -> dict
     """A JSON object as a dict. Raises ValueError for a repeated name: which value counts would be a guess."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{shown(max(names, key=names.count))} is given twice")
+    value = {}
+    for name, part in pairs:
+        if name in value:
+            raise ValueError(f"{shown(name)} is given twice")
+        value[name] = part
     return value
 
 

@@ -5,11 +5,13 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from checkpoint import compare_checksums, read_checkpoint, read_index
 from download import download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, pickles, read_json
-from weights import LARGEST, PRESETS, check_hparams, to_params
+from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
 RELEASED = ("124M", "355M", "774M", "1558M")
@@ -37,6 +39,11 @@ KNOWN = {  # bytes and SHA-256, where known
     f"355M/{DATA}": (1_419_292_672, None),
     f"774M/{DATA}": (3_096_120_320, None),
     f"1558M/{DATA}": (6_230_444_800, None),
+    "tiny/hparams.json": (73, "520761a81d7062d7d20e91bd659c03fccbf0a0aeb624f6cda0fda81bf9dda61d"),
+    "tiny/encoder.json": (71_752, "98b9ac9e06bc585c44894cba26bf64018dbe402cb74e92e039754d39f30ec153"),
+    "tiny/vocab.bpe": (28_954, "cb61835f0ce6dcfd252dac9b78b4eb4762ab15c4fb8dc2f8140584af3e13ec0a"),
+    "tiny/model.ckpt.index": (2_639, "ad3ef7771aea01191fc17074a065bc5651e35103bc0f9c5f3f6f8edde342310f"),
+    f"tiny/{DATA}": (6_973_440, "ed23a8dc6b082d4e3909631a15346b14bd725f11110d4c4ccc852ba184bc2b1d"),
 }
 
 # ---- any model ---------------------------------------------------------------------------------------------
@@ -111,14 +118,15 @@ def layout_of(folder):  # -> "openai" or "huggingface"
 def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
     """The model in a folder, as `open_model` returns it. size: OpenAI's name for it, if it is theirs.
 
-    All that decides a token or a number is compared with something, at every load but for two exceptions:
+    What decides a token or a number is compared with something at every load, but for three exceptions:
 
-    hparams.json             the shapes of all arrays; n_head, which no shape tells, is not
-    encoder.json, vocab.bpe  each other, token by token
+    hparams.json             the shapes of all arrays; but no shape tells n_head
+    encoder.json, vocab.bpe  each other, token by token; but not which two parts a token is merged from
     model.ckpt.index         a checksum for each of its blocks
-    model.ckpt.data-...      its length, names, shapes, finite numbers; the checksums in the index are not
+    model.ckpt.data-...      its length, names, shapes, finite numbers; but not the checksums in the index
 
-    These two are compared after a download whose digest is not known, and by `--check` (extras/check.py).
+    They are compared after a download and by `--check` (extras/check.py): the first two where OpenAI's own
+    numbers or digests are known.
     """
     how = MOVE_AWAY if size else AGAIN
     with fresh_copy(how):
@@ -190,6 +198,9 @@ def download_gpt2_files(model_size, model_dir, names=FILES):
         if not path.exists():
             n_bytes, sha256 = known(model_size, name)
             check = None if sha256 else partial(check_content, model_size, path)
+            index = path.with_name("model.ckpt.index")
+            if check and name == DATA and index.exists():
+                check_index(model_size, index)  # before gigabytes are downloaded that it does not fit
             try:
                 download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256, check)
             except ModelError as error:
@@ -205,6 +216,17 @@ def known(model_size, name):  # -> bytes and SHA-256 of one of OpenAI's files, e
     return KNOWN.get(f"{model_size}/{name}") or KNOWN.get(name, (None, None))
 
 
+def check_index(model_size, path):
+    """Raise ModelError unless an index lists the variables of one of OpenAI's models."""
+    found = {name: (shape, dtype) for name, (dtype, shape, *_) in read_index(path).items()}
+    wanted = {
+        f"model/{name}": ((1, *shape) if name.endswith("/w") else shape, np.float32)
+        for name, shape in shapes(PRESETS[model_size]).items()
+    }
+    if found != wanted:
+        raise ModelError(path, f"it does not list the variables of OpenAI's {model_size}", MOVE_AWAY)
+
+
 def check_content(model_size, path, content):
     """Raise ModelError unless content, a file that is to become path, can be that of one of OpenAI's models.
 
@@ -213,7 +235,7 @@ def check_content(model_size, path, content):
     if path.name == "hparams.json" and load_hparams(content) != PRESETS[model_size]:
         raise ModelError(content, f"its sizes are not those of OpenAI's {model_size}", AGAIN)
     if path.suffix == ".index":
-        read_index(content)
+        check_index(model_size, content)
     index = path.with_name("model.ckpt.index")
     if path.name == DATA and index.exists():
         compare_checksums(read_index(index), content)

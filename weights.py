@@ -18,6 +18,7 @@ PRESETS = {  # hparams by model name: the one included here, and OpenAI's (Radfo
     "774M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1280, "n_head": 20, "n_layer": 36},
     "1558M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1600, "n_head": 25, "n_layer": 48},
 }
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # which NumPy lacks: the upper half of a float32
 LARGEST_WEIGHT = 1e4  # far above any trained one (4.7 in the bundled model); from 1e19 on, squares overflow
 # the largest value that is accepted for each size
 LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
@@ -112,7 +113,7 @@ def flatten(params):  # -> {"h0/mlp/c_fc/w": array, ...}
 
 
 def to_params(arrays, hparams, source, hparams_file="hparams.json", original_name=str):  # -> params
-    """Check arrays, wherever they came from, against `shapes(hparams)`, widen float16, and nest them.
+    """Check arrays, wherever they came from, against `shapes(hparams)`, widen them to float32, and nest them.
 
     arrays: {OpenAI's name: array}. Raises ModelError for a missing or unknown name, a wrong shape or dtype,
     NaN or ∞; it names the source, the hparams_file, and each array by its original_name in the source.
@@ -130,13 +131,15 @@ def to_params(arrays, hparams, source, hparams_file="hparams.json", original_nam
 
 
 def to_float32(array, shape, name, source, hparams_file):  # -> array of float32
-    """Check one array, and widen float16 to float32. Raises ModelError, worded as in `to_params`.
+    """Check one array, and widen float16 and BFLOAT16. Raises ModelError, worded as in `to_params`.
 
     Very large weights make finite logits without meaning, where a norm's variance has overflowed.
     """
     if array.shape != shape:
         found = f"{name} has shape {list(array.shape)}, but {list(shape)} according to {hparams_file}"
         raise ModelError(source, found, MIXED_UP)
+    if array.dtype == BFLOAT16:
+        array = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
     if array.dtype not in (np.float32, np.float16):
         raise ModelError(source, f"{name} is {array.dtype}, not float32 or float16", "save it as float32")
     low, high = float(array.min()), float(array.max())

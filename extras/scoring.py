@@ -16,7 +16,7 @@ import numpy as np
 import gpt2
 from cli import run
 from encoder import END_OF_TEXT
-from files import read_text
+from files import read_text, visible
 from utils import open_model
 
 HELP = """\
@@ -211,6 +211,7 @@ def show_surprise(ids, surprises, encoder, in_colour):  # [n_seq], [n_seq] -> st
     shown = []
     *pieces, rest = encoder.decode_stream(ids)  # a piece for each id and one for the end
     for piece, surprise in zip(pieces, surprises):
+        piece = visible(piece)
         shade = next(colour for limit, colour in SHADES if surprise <= limit)
         if not in_colour:
             piece = f"{piece}[{surprise:.1f}]"

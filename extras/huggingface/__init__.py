@@ -65,9 +65,6 @@ def load_params(model, config):  # -> params
     if not {"GPT2LMHeadModel", "GPT2Model"} & {*kinds}:
         advice = "extras.huggingface.task_heads.load reads four other kinds"
         raise ModelError(model, f"it is a {shown(kinds[0])}, not a GPT2LMHeadModel", advice)
-    if find_file(model, "adapter_config.json"):
-        found = "it has an adapter beside its weights, adapter_config.json"
-        raise ModelError(model, found, "merge the two first")
     return from_tensors(read_tensors(model), config, model)
 
 

@@ -23,10 +23,19 @@ def find_file(model, filename):  # -> Path, or None if the model has no such fil
     Raises ModelError if it cannot be downloaded, OSError if the disk has no room for it.
     """
     if os.path.isdir(model):
-        path = Path(model) / filename
-        return path if path.is_file() else None
+        return file_in(Path(model), filename)
     repo, revision = parse_name(model)
     return download(repo, filename, commit_of(repo, revision))
+
+
+def file_in(folder, filename):  # -> Path, or None if there is no such file
+    """A file in a folder. Raises ModelError for a link that leads nowhere, and for a folder of this name."""
+    path = folder / filename
+    if path.is_file():
+        return path
+    if os.path.lexists(path):
+        raise ModelError(path, "not a file, or a link that leads nowhere", AGAIN)
+    return None
 
 
 def parse_name(model):  # "gpt2@v1" -> "openai-community/gpt2", "v1"
@@ -74,8 +83,9 @@ def download(repo, filename, revision):  # -> Path, or None if the model has no 
     try:
         return Path(hub.hf_hub_download(repo, filename, revision=revision))
     except hub.errors.LocalEntryNotFoundError as error:  # no network
-        if is_commit and any(isinstance(kept(weights), str) for weights in WEIGHTS):
-            return None  # the whole model is here, and it has no such file
+        weights = [kept(name) for name in WEIGHTS if isinstance(kept(name), str)] if is_commit else []
+        if weights:
+            return file_in(Path(weights[0]).parent, filename)  # the whole model is here
         raise hub_error(error, repo, filename, revision) from None
     except hub.errors.EntryNotFoundError:
         return None

@@ -13,11 +13,12 @@ import numpy as np
 
 from extras.huggingface.hub import download_command, find_file
 from files import AGAIN, ModelError, convert_advice, is_web_page, needs, pickles, read_json, shown, unique
+from weights import BFLOAT16
 
 DTYPES = {
     "F32": "<f4",
     "F16": "<f2",
-    "BF16": "<u2",
+    "BF16": BFLOAT16,
     "F64": "<f8",
     "BOOL": "?",
     "U8": "u1",
@@ -29,6 +30,9 @@ DTYPES = {
 def read_tensors(model):  # -> {name: array}
     """All tensors of a model, from one file or from its shards. Raises ModelError if they are in a pickle."""
     safetensors_library()  # if it is missing, say so before half a gigabyte is downloaded
+    if find_file(model, "adapter_config.json"):
+        found = "it has an adapter beside its weights, adapter_config.json"
+        raise ModelError(model, found, "merge the two first")
     path = find_file(model, "model.safetensors")
     if path is not None:
         return read_safetensors(path)
@@ -69,36 +73,33 @@ def refuse_pickles(model):
     problem = "it has no model.safetensors; a pickle could run any code, so it is not read"
     if Path(model).is_dir():
         found = pickles(model)
-        raise ModelError(model, problem, convert_advice(found[0] if found else "FILE"))
+        if not found:
+            raise ModelError(model, "it has no model.safetensors", AGAIN)
+        raise ModelError(model, problem, convert_advice(found[0]))
     get = download_command(model, "--local-dir FOLDER")
     advice = f"if it has a pickle, run {get}; {convert_advice('FOLDER/pytorch_model.bin')}"
     raise ModelError(model, problem, advice)
 
 
 def read_safetensors(path):  # -> {name: array}
-    """The tensors of a file, memory-mapped copy-on-write; bfloat16, which NumPy lacks, as float32.
+    """The tensors of a file, memory-mapped copy-on-write; bfloat16 as `weights.BFLOAT16`.
 
     The safetensors library is used only to check the file: it cannot map it.
     """
     safetensors = safetensors_library()
-    try:
-        with safetensors.safe_open(path, framework="numpy"):
-            pass
-    except safetensors.SafetensorError as error:
-        problem, advice = recognise_file(path) or (shown(error), AGAIN)
-        raise ModelError(path, problem, advice) from None
     with open(path, "rb") as file:
+        try:
+            with safetensors.safe_open(path, framework="numpy"):
+                pass
+        except safetensors.SafetensorError as error:
+            problem, advice = recognise_file(path) or (shown(error), AGAIN)
+            raise ModelError(path, problem, advice) from None
         n_header = int.from_bytes(file.read(8), "little")
         header, tensors = parse_header(path, file.read(n_header)), {}
-        if n_header % 4 == 0:
-            data = np.asarray(np.memmap(file, mode="c"))[8 + n_header :]
-        else:  # if mapped, its numbers would not be aligned in memory
-            data = np.fromfile(file, dtype=np.uint8)
+        data = np.asarray(np.memmap(file, mode="c"))[8 + n_header :]
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         array = data[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        if entry["dtype"] == "BF16":  # the upper half of a float32
-            array = (array.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = np.require(array, requirements="A")  # copied if it is not aligned
     return tensors
 

@@ -139,6 +139,20 @@ def test_json_that_is_not_an_object_of_different_names_is_refused(tmp_path, text
     assert caught.value.what == path and caught.value.advice == AGAIN and "\n" not in str(caught.value)
 
 
+def test_a_name_given_twice_is_found_among_many(tmp_path):
+    pairs = [f'"name {i}": {i}' for i in range(200_000)]
+    (tmp_path / "a.json").write_text("{" + ", ".join([*pairs, '"name 7": 0']) + "}")
+    with pytest.raises(ModelError, match="name 7 is given twice"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_of_gigabytes_is_not_read_as_json(tmp_path):
+    with open(tmp_path / "a.json", "wb") as file:
+        file.truncate(2**32)  # of zeros, which take no room on the disk
+    with pytest.raises(ModelError, match=r"a\.json: it has 4,294,967,296 bytes: too many"):
+        read_json(tmp_path / "a.json")
+
+
 def test_json_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "a.json").write_bytes('{"a": 1}'.encode("utf-16"))
     with pytest.raises(ModelError, match="can't decode byte"):

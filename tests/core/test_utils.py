@@ -345,6 +345,27 @@ def test_a_wrong_download_whose_digest_nobody_knows_is_refused(without_digests, 
     utils.load_encoder_hparams_and_params("124M", models_dir)
 
 
+def test_an_index_that_does_not_fit_is_refused_before_the_data_is_asked_for(without_digests, arrays):
+    """Whether it arrives wrong or is there already; the data of the right one would never match it."""
+    answers, asked, models_dir = without_digests
+    right, path = answers["/124M/model.ckpt.index"], models_dir / "124M" / "model.ckpt.index"
+    others = {name: array[:1] for name, array in in_openai_layout(arrays).items()}
+    write_checkpoint(models_dir.parent / "other", others)
+    other = (models_dir.parent / "other.index").read_bytes()
+    answers["/124M/model.ckpt.index"] = other
+    with pytest.raises(ModelError, match="it does not list the variables of OpenAI's 124M"):
+        utils.download_gpt2_files("124M", models_dir / "124M")
+    assert not path.exists()
+
+    path.write_bytes(other)
+    with pytest.raises(ModelError, match="model.ckpt.index: it does not list .*; move it away, and it"):
+        utils.download_gpt2_files("124M", models_dir / "124M")
+    assert path.read_bytes() == other and f"/124M/{utils.DATA}" not in asked
+    path.unlink()
+    answers["/124M/model.ckpt.index"] = right
+    utils.download_gpt2_files("124M", models_dir / "124M")
+
+
 def test_what_cannot_be_downloaded_names_the_model_that_needs_no_network(release):
     answers, _, models_dir = release
     del answers["/124M/vocab.bpe"]

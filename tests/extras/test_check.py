@@ -39,10 +39,11 @@ def test_the_bundled_model_is_whole():
     done = command("--check", "--model_size", "tiny")
     assert (done.returncode, done.stderr) == (0, b"")
     found = done.stdout.decode().splitlines()
-    assert len(found) == 4 and all(line.startswith(str(TINY)) for line in found)
+    assert len(found) == 9 and all(line.startswith(str(TINY)) for line in found)
     assert found[0].endswith("n_vocab 4,000, n_ctx 256, n_embd 192, n_head 6, n_layer 6")
     assert "4,000 tokens, which 3,743 merges make" in found[1] and "76 variables" in found[2]
     assert found[3].endswith("6,973,440 bytes; the checksum of each variable is right")
+    assert all("SHA256 as it should be" in line for line in found[4:])
 
 
 def test_a_bit_of_the_weights_that_loading_accepts_is_found(folder):
@@ -59,7 +60,7 @@ def test_a_bit_of_the_weights_that_loading_accepts_is_found(folder):
         with pytest.raises(ModelError, match=r"model\.ckpt.*: .*(checksum|NaN|no trained weight)"):
             lines(folder)
         flip(data, at, bit)
-    assert n_loaded > 40 and len(lines(folder)) == 4
+    assert n_loaded > 40 and len(lines(folder)) == 5
 
 
 def test_what_was_right_is_printed_before_what_is_wrong(folder):
@@ -70,7 +71,7 @@ def test_what_was_right_is_printed_before_what_is_wrong(folder):
 
 
 def test_heads_are_compared_where_the_name_tells_their_number(folder, monkeypatch):
-    assert lines(folder)[0].endswith("; only n_head could be wrong unnoticed")
+    assert lines(folder)[0].endswith("; nothing else tells n_head")
     models_dir = folder.parent / "models"
     shutil.copytree(folder, models_dir / "355M")
     monkeypatch.setitem(weights.PRESETS, "355M", HPARAMS)
@@ -94,7 +95,7 @@ def test_digests_are_compared_where_they_are_known(folder, monkeypatch):
     digest = "1f" * 32
     monkeypatch.setattr("hashlib.sha256", lambda: Fixed(digest))
     known["124M/hparams.json"] = (None, digest)
-    assert lines("124M", models_dir)[-1].endswith(f"124M/hparams.json: SHA-256 as released, {digest}")
+    assert lines("124M", models_dir)[-2].endswith(f"124M/hparams.json: SHA256 as it should be, {digest}")
 
 
 class Fixed:
@@ -113,7 +114,7 @@ class Fixed:
         (
             "124M",
             1,
-            b"124M: not downloaded yet, or to another --models_dir; python gpt2.py Hello --model_size 124M",
+            b"124M: not downloaded yet; python gpt2.py Hello --model_size 124M --models_dir /",
         ),
         ("none", 2, b"model_size is 'none', expected tiny, 124M"),
         ("..", 1, b"hparams.json: missing: a model is a folder with"),
@@ -143,7 +144,8 @@ def tensors():
 def test_a_folder_of_transformers_is_whole_or_names_what_is_not(tmp_path):
     folder = write_huggingface(tmp_path / "model", tensors(), HPARAMS)
     found = lines(folder)
-    assert len(found) == 3 and found[0].endswith("n_head 2, n_layer 1")
+    assert len(found) == 4 and found[0].endswith("n_head 2, n_layer 1; nothing else tells n_head")
+    assert found[3] == "no digest is known for config.json, merges.txt, model.safetensors, vocab.json"
     assert "4,000 tokens" in found[1] and "16 arrays, finite" in found[2] and "no checksums" in found[2]
     flip(folder / "model.safetensors", 0)
     with pytest.raises(ModelError, match=r"model\.safetensors: "):
@@ -154,9 +156,12 @@ def test_a_model_with_a_task_head_is_checked_with_its_head(tmp_path):
     head = {"score.weight": np.ones((2, 4), np.float32)}
     kind = {"architectures": ["GPT2ForSequenceClassification"]}
     folder = write_huggingface(tmp_path / "model", tensors() | head, HPARAMS, **kind)
-    assert len(lines(folder)) == 3
+    assert len(lines(folder)) == 4
     folder = write_huggingface(tmp_path / "headless", tensors(), HPARAMS, **kind)
     with pytest.raises(ModelError, match="it has no score.weight"):
+        lines(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="it has an adapter beside its weights"):
         lines(folder)
 
 
@@ -182,11 +187,50 @@ def test_a_file_from_the_hub_is_compared_with_its_digest(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(repo.parent))
 
     found = lines("owner/name")
-    assert sum("SHA1 as on the hub" in line for line in found) == 3
-    assert sum("SHA256 as on the hub" in line for line in found) == 1
+    assert sum("SHA1 as it should be" in line for line in found) == 3
+    assert sum("SHA256 as it should be" in line for line in found) == 1
     flip(Path(os.path.realpath(snapshot / "model.safetensors")), -1, 4)
     again = "get a fresh copy: hf download owner/name --revision main --force-download"
     with pytest.raises(ModelError, match=f"SHA256 .*, expected .*: not the released file; {again}"):
         lines("owner/name")
     with pytest.raises(ModelError, match="other/name: not a folder here, and not downloaded yet"):
         lines("other/name")
+
+
+def test_digests_that_a_download_to_a_folder_leaves_are_compared(tmp_path):
+    folder = write_huggingface(tmp_path / "model", tensors(), HPARAMS)
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    weights_file = folder / "model.safetensors"
+    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    (notes / "model.safetensors.metadata").write_text(f"{'0' * 40}\n{digest}\n1764.5\n")
+    assert f"{weights_file}: SHA256 as it should be, {digest}" in list(check(str(folder), "models"))
+    flip(weights_file, -3)
+    with pytest.raises(ModelError, match=r"model\.safetensors: SHA256 .*, expected .*: not the released"):
+        lines(folder)
+
+
+def test_two_forms_of_a_vocabulary_must_be_the_same(tmp_path, tiny):
+    from extras.huggingface import export
+
+    export.save(tmp_path / "model", *tiny)
+    assert "4,000 tokens, the same in both of its forms" in lines(tmp_path / "model")[1]
+    path = tmp_path / "model" / "merges.txt"
+    first, second, *others = path.read_text(encoding="utf-8").splitlines()[1:]
+    path.write_text("\n".join(["#version: 0.2", second, first, *others]), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json: its tokens and merges are not those of vocab"):
+        lines(tmp_path / "model")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_link_that_leads_nowhere_is_not_taken_for_a_missing_file(tmp_path):
+    folder = write_huggingface(tmp_path / "model", tensors(), HPARAMS)
+    (folder / "generation_config.json").symlink_to("gone")
+    with pytest.raises(ModelError, match=r"generation_config\.json: not a file, or a link that leads now"):
+        lines(folder)
+
+
+def test_the_known_digests_of_the_bundled_model_are_right():
+    for name in utils.FILES:
+        content = (TINY / name).read_bytes()
+        assert utils.KNOWN[f"tiny/{name}"] == (len(content), hashlib.sha256(content).hexdigest())

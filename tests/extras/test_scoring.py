@@ -244,6 +244,14 @@ def test_a_document_needs_a_vocabulary_with_an_end_of_text(tiny):
         scoring.document_ids("Once", without)
 
 
+def test_what_a_terminal_would_obey_is_spelled_in_what_is_shown(tiny):
+    encoder = tiny[0]
+    ids = encoder.encode("a\x1b[2J\x07\tb\n")
+    for in_colour in (False, True):
+        text = scoring.show_surprise(ids, np.zeros(len(ids)), encoder, in_colour)
+        assert "\x1b" not in text and "\x07" not in text and "\\x1b" in text and "\t" in text and "\n" in text
+
+
 @pytest.mark.parametrize(
     "words, status, message",
     [

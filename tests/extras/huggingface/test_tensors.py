@@ -1,13 +1,17 @@
 """safetensors: what is read, what is refused, and in which words."""
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
+from helpers import command, without_unbuffered, write_huggingface
 from safetensors.numpy import save_file
 
 from extras.huggingface.tensors import read_safetensors, read_tensors
 from files import ModelError
+from weights import to_float32
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float16([0.5, -2])}
 
@@ -32,13 +36,41 @@ def test_what_the_library_writes_is_read(tmp_path):
 
 
 def test_bfloat16_becomes_the_float32_of_the_same_value(tmp_path):
-    values = np.float32([1, -2.5, 0.15625, 3e38, np.inf, 0])
+    values = np.float32([1, -2.5, 0.15625, 8e3, 1e-30, 0])
     upper_halves = (values.view(np.uint32) >> 16).astype("<u2")
     path = write(tmp_path / "x", {"w": entry("BF16", [2, 3], 0, 12)}, upper_halves.tobytes())
-    read = read_safetensors(path)["w"]
+    read = to_float32(read_safetensors(path)["w"], (2, 3), "w", path, "config.json")
     assert read.dtype == np.float32 and read.shape == (2, 3)
-    assert np.allclose(read.ravel(), values, rtol=2**-8)  # 3e38 has no bfloat16
+    assert np.allclose(read.ravel(), values, rtol=2**-8)  # a bfloat16 has eight significant bits
     assert np.array_equal(read.ravel().view(np.uint32) & 0xFFFF, np.zeros(6))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a program's memory in this way")
+def test_unknown_tensors_are_refused_before_they_are_widened(tmp_path, tiny):
+    """A gigabyte of bfloat16, all zeros, which take no room on the disk."""
+    import resource
+
+    folder = write_huggingface(tmp_path / "model", {"a": np.zeros(2, np.float32)}, tiny[1])
+    n_bytes = 2**30
+    path = write(folder / "model.safetensors", {"a": entry("BF16", [n_bytes // 2], 0, n_bytes)}, b"")
+    os.truncate(path, path.stat().st_size + n_bytes)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))  # with the file itself, mapped
+
+    one_thread = without_unbuffered() | {"OMP_NUM_THREADS": "1"}
+    done = command("Once", "3", str(folder), preexec_fn=limit, env=one_thread)
+    assert done.returncode == 1 and b"according to config.json, a is unknown" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_weights_that_may_not_be_read_are_said_to_be_so(tmp_path):
+    path = write(tmp_path / "x", {"w": entry("F32", [1], 0, 4)}, bytes(4))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read every file")
+    with pytest.raises(PermissionError, match="Permission denied"):
+        read_safetensors(path)
 
 
 @pytest.mark.parametrize("n_spaces", range(8))
