@@ -67,7 +67,7 @@ def test_what_was_right_is_printed_before_what_is_wrong(folder):
     flip(folder / utils.DATA, 5)
     done = command("--check", "--model_size", str(folder))
     assert done.returncode == 1 and done.stdout.count(b"\n") == 3
-    assert done.stderr.count(b"\n") == 1 and b"do not match their checksum; get a fresh copy" in done.stderr
+    assert done.stderr.count(b"\n") == 1 and b"do not match their checksum in the index; get a fresh copy" in done.stderr
 
 
 def test_heads_are_compared_where_the_name_tells_their_number(folder, monkeypatch):
