@@ -27,7 +27,7 @@ from files import AGAIN, ModelError, shown
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 HEADER = {1: 1}  # a BundleHeaderProto: field 1 is the number of data files; 2 would say big-endian
 UNCOMPRESSED = b"\0"
-# a protocol buffer has numbered fields; how a field's value is stored: as a varint, as so many bytes, as four
+# how a protocol buffer stores a field: as a varint, as a length and that many bytes, as four bytes
 VARINT, BYTES, FOUR_BYTES = 0, 2, 5
 HEADER_FIELDS = {1: VARINT, 2: VARINT, 3: BYTES}  # number of data files, big-endian, versions
 ENTRY_FIELDS = {
@@ -124,6 +124,7 @@ def read_table(table):  # bytes -> {name: (dtype, shape, offset, size, checksum)
         entries |= block
         end, last = offset + size, last_name
     check_header(read_message(entries.pop(b"", b""), HEADER_FIELDS))
+    # not strict yet: the keys of slices are not UTF-8, and read_entry refuses slices by name
     names = [key.decode(errors="backslashreplace") for key in entries]
     variables = {name: read_entry(name, message) for name, message in zip(names, entries.values())}
     if [name.encode() for name in names] != [*entries]:
@@ -172,7 +173,8 @@ def read_shape(message):  # -> (n, ...)
 def read_block(table, offset, size):  # -> {key: value}
     """The entries of a block, as bytes; each key omits the prefix that it shares with the key before it.
 
-    Raises ValueError for keys that do not ascend, and for a few bytes that stand for very long ones.
+    Raises ValueError for keys that do not ascend, and for keys far longer than the block: each may repeat
+    most of the one before.
     """
     end = offset + size
     block, compression, checksum = table[offset:end], table[end : end + 1], table[end + 1 : end + 5]
@@ -192,7 +194,7 @@ def read_block(table, offset, size):  # -> {key: value}
             raise ValueError("damaged: its names are not in order", AGAIN)
         n_key_bytes += len(key)
         if n_key_bytes > 10 * size:
-            raise ValueError("damaged: its names take ten times the room of the file", AGAIN)
+            raise ValueError("damaged: its names are ten times as long as the block that holds them", AGAIN)
         entries[key] = read_exactly(stream, n_value)
     return entries
 
@@ -269,7 +271,7 @@ def write_checkpoint(prefix, variables):
             n_bytes += len(content)
     with open(f"{index_path}.part", "wb") as index:
         index.write(encode_index(entries))
-    # between the two steps the old index fits the new data, or the lengths differ and it is refused
+    # a crash between the two steps leaves the old index: its length, or a checksum, will not match
     os.replace(f"{data_path}.part", data_path)
     os.replace(f"{index_path}.part", index_path)
 

@@ -1,4 +1,4 @@
-"""CRC-32C, the checksum in TensorFlow's checkpoints, of hundreds of megabytes a second in NumPy.
+"""CRC-32C, the checksum in TensorFlow's checkpoints: hundreds of megabytes a second, in NumPy.
 
 (RFC 3720, B.4; masked as in crc32c.h of TensorFlow)
 """
@@ -24,8 +24,8 @@ def crc32c(data):  # bytes -> int
 
     The remainder of the whole is the sum (xor) of the remainders of its parts, each followed by zeros in
     place of the later parts. So NumPy divides n parts of n words (of four bytes) side by side, then adds up
-    the remainders. Zeros before the data, which fill up the first parts, change nothing. The division is to
-    begin with the remainder 0xFFFFFFFF: ALL_ONES before the data leads to it.
+    the remainders. Zeros before the data, which fill up the first parts, change nothing. The division must
+    begin with the remainder 0xFFFFFFFF: ALL_ONES, put before the data, leaves exactly that.
     """
     n = math.isqrt((len(data) + 3) // 4) + 1
     remainders = divide(np.zeros(n, dtype=np.uint32), side_by_side(data, n))
@@ -33,7 +33,7 @@ def crc32c(data):  # bytes -> int
     carried = divide(bits, np.zeros(n, dtype=np.uint32))  # what becomes of each bit, n words of zeros later
     crc = np.uint32(0)
     for remainder in remainders:
-        crc = np.bitwise_xor.reduce(carried[crc & bits != 0]) ^ remainder
+        crc = np.bitwise_xor.reduce(carried[(crc & bits) != 0]) ^ remainder
     return int(crc) ^ 0xFFFFFFFF
 
 
@@ -60,10 +60,10 @@ def word_remainders():  # -> two of [2 ** 16], of uint32
     """The remainder of each value of a word's lower half, and of its upper half; a word has their sum."""
     byte = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        byte = byte >> 1 ^ (byte & 1) * CASTAGNOLI
+        byte = (byte >> 1) ^ (byte & 1) * CASTAGNOLI
     place = [byte]  # the remainder of each byte, followed by 0, 1, 2, 3 zero bytes
     for _ in range(3):
-        place.append(byte[place[-1] & 255] ^ place[-1] >> 8)
+        place.append(byte[place[-1] & 255] ^ (place[-1] >> 8))
     low = place[3] ^ place[2][:, None]
     high = place[1] ^ place[0][:, None]
     return low.ravel(), high.ravel()

@@ -21,8 +21,8 @@ from files import ModelError, printable, read_text, shown, visible
 HELP = """\
 python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
 
-PROMPT                     the text to continue; - reads it from standard input,
-                           without a byte-order mark, line ends \\r\\n as \\n;
+PROMPT                     the text to continue; - reads it from standard input
+                           (a byte-order mark is dropped, \\r\\n becomes \\n);
                            write one that begins with -- as --prompt="--...";
                            with none, on a terminal: line by line, as in a chat
 --n_tokens_to_generate 40  how many tokens to add, at most
@@ -45,8 +45,8 @@ PROMPT                     the text to continue; - reads it from standard input,
 --stop TEXT                end before this text
 --explain                  show on stderr how each token is chosen
 --lookup                   the same text, faster where it repeats itself
---check                    compare the files of a model with their checksums,
-                           and say what was compared; without a prompt
+--check                    compare the files of the model with their checksums,
+                           and say what was compared; no prompt, no download
 --debug                    show where in the program an error arose
 
 Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
@@ -85,7 +85,7 @@ def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str 
 
 
 def prepare_streams():
-    """Let nothing that is written fail for its characters, nor for a stream that is closed.
+    """Let no output fail because of its characters, or because a stream is closed.
 
     A character that the encoding of stdout lacks becomes a ?. A closed stream, which Python sets to None,
     becomes the null device.
@@ -212,9 +212,6 @@ def command(
 
     Each option replaces one of the values that are passed on: the model, the picks, the streams of ids.
     """
-    if check:
-        report_check(prompt, model_size, models_dir)
-        return
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     settings |= {"repetition_penalty": repetition_penalty}
     draws = seed is not None or any(value is not None for value in settings.values())
@@ -224,6 +221,9 @@ def command(
     if stop == "":
         raise ValueError("stop is empty: give the text to stop at")
     new_pick = sampling_picks(seed, settings) if draws else greedy_pick
+    if check:
+        print_check(prompt, model_size, models_dir)
+        return
     if prompt is None and sys.stdin.isatty():
         if n_samples > 1 or lookup or explain:
             raise ValueError("--n_samples, --lookup and --explain need a prompt")
@@ -237,7 +237,7 @@ def command(
     write(stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop))
 
 
-def report_check(prompt, model_size, models_dir):
+def print_check(prompt, model_size, models_dir):
     """Print what was compared; see extras/check.py."""
     from extras.check import check
 

@@ -275,7 +275,7 @@ def root_cause(error):  # -> str
 def verify(url, part, expected, check):
     """Raise ModelError and delete the part, unless it is the file that was asked for."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    update(part, sha256, md5)
+    hash_file(part, sha256, md5)
     with open(part, "rb") as file:
         beginning = file.read(200)
     n_found = part.stat().st_size
@@ -289,11 +289,10 @@ def verify(url, part, expected, check):
     elif expected["md5"] not in (None, base64.b64encode(md5.digest()).decode()):
         problem = f"the file does not have the MD5 {shown(expected['md5'])} that the server announced"
         advice = "try again"
-    elif check is None:
-        return
     else:
         try:
-            check(part)
+            if check:
+                check(part)
             return
         except ModelError as error:
             problem, advice = f"{error.problem}: not the released file", "try again"
@@ -301,7 +300,7 @@ def verify(url, part, expected, check):
     raise ModelError(url, problem, advice)
 
 
-def update(path, *hashes):
+def hash_file(path, *hashes):
     """Feed the bytes of a file to hash objects of hashlib."""
     with open(path, "rb") as file:
         while chunk := file.read(2**20):

@@ -93,20 +93,21 @@ class Encoder:
 
     def check_length(self, text, n_most):
         """Raise ValueError for a text with more characters than n_most of the longest token."""
-        longest = max(map(len, self.encoder))  # n characters spell n bytes, or a literal token
+        longest = max(map(len, self.encoder))  # a token is at least as long as the text that it stands for
         if len(text) > n_most * longest:
             sees = f"the model sees {n_most:,} tokens of at most {longest:,} characters"
             raise ValueError(f"the text has {len(text):,} characters, but {sees}: shorten it")
 
     def cut(self, text, special):  # str, set of tokens -> list of str
-        """Cut a text around its special tokens: of each group the leftmost first, of several the longest."""
+        """Cut a text around its special tokens: group by group, the leftmost first, there the longest."""
         parts, found = [text], set()
-        for tokens in (group & special for group in self.special_groups):
+        for group in self.special_groups:
+            tokens = sorted(group & special, key=len, reverse=True)
             if tokens:
-                longest_first = sorted(tokens, key=len, reverse=True)
-                pattern = regex.compile(f"({'|'.join(map(regex.escape, longest_first))})")
-                cuts = ([part] if part in found else pattern.split(part) for part in parts)
-                parts, found = list(itertools.chain.from_iterable(cuts)), found | tokens
+                pattern = regex.compile(f"({'|'.join(map(regex.escape, tokens))})")
+                cuts = [[part] if part in found else pattern.split(part) for part in parts]
+                parts = [part for cut in cuts for part in cut]
+                found |= {*tokens}
         return parts
 
     def encode_plain(self, text):  # str -> list of ids

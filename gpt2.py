@@ -28,7 +28,7 @@ np.sqrt(2) is a float64 and would widen every array it meets.
 The math checks nothing: files are checked when they are read, ids when `stream` begins.
 """
 
-if __name__ == "__main__":  # the command line, which imports this file as a module
+if __name__ == "__main__":  # first, so that cli.py handles Ctrl-C and a missing NumPy
     from cli import run
 
     raise SystemExit(run())

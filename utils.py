@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoint import compare_checksums, read_checkpoint, read_index
+from checkpoint import compare_checksums, in_openai_layout, read_checkpoint, read_index
 from download import download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, pickles, read_json
@@ -118,15 +118,15 @@ def layout_of(folder):  # -> "openai" or "huggingface"
 def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
     """The model in a folder, as `open_model` returns it. size: OpenAI's name for it, if it is theirs.
 
-    What decides a token or a number is compared with something at every load, but for three exceptions:
+    Every load compares each file with what is named beside it, except for what follows "but":
 
     hparams.json             the shapes of all arrays; but no shape tells n_head
     encoder.json, vocab.bpe  each other, token by token; but not which two parts a token is merged from
     model.ckpt.index         a checksum for each of its blocks
     model.ckpt.data-...      its length, names, shapes, finite numbers; but not the checksums in the index
 
-    They are compared after a download and by `--check` (extras/check.py): the first two where OpenAI's own
-    numbers or digests are known.
+    These are compared after a download and by `--check` (extras/check.py): the first two where OpenAI's own
+    sizes or digests are known.
     """
     how = MOVE_AWAY if size else AGAIN
     with fresh_copy(how):
@@ -211,31 +211,30 @@ def download_gpt2_files(model_size, model_dir, names=FILES):
                 raise OSError(error.errno, advice, error.filename) from None
 
 
-def known(model_size, name):  # -> bytes and SHA-256 of one of OpenAI's files, each None where not known
-    """What OpenAI's file is known to be; all their models have the same vocabulary."""
+def known(model_size, name):  # -> bytes, SHA-256; each is None where not known
+    """What a file of a named model is known to be; OpenAI's four models share one vocabulary."""
     return KNOWN.get(f"{model_size}/{name}") or KNOWN.get(name, (None, None))
 
 
 def check_index(model_size, path):
     """Raise ModelError unless an index lists the variables of one of OpenAI's models."""
-    found = {name: (shape, dtype) for name, (dtype, shape, *_) in read_index(path).items()}
-    wanted = {
-        f"model/{name}": ((1, *shape) if name.endswith("/w") else shape, np.float32)
-        for name, shape in shapes(PRESETS[model_size]).items()
+    arrays = {
+        name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes(PRESETS[model_size]).items()
     }
-    if found != wanted:
+    wanted = {name: (array.dtype, array.shape) for name, array in in_openai_layout(arrays).items()}
+    if {name: entry[:2] for name, entry in read_index(path).items()} != wanted:
         raise ModelError(path, f"it does not list the variables of OpenAI's {model_size}", MOVE_AWAY)
 
 
-def check_content(model_size, path, content):
-    """Raise ModelError unless content, a file that is to become path, can be that of one of OpenAI's models.
+def check_content(model_size, path, part):
+    """Raise ModelError unless part, a download that is to become path, can be OpenAI's file.
 
-    The index has checksums of its own, and of the data's. Only hparams.json says how many heads there are.
+    The index holds checksums of its own blocks and of the data.
     """
-    if path.name == "hparams.json" and load_hparams(content) != PRESETS[model_size]:
-        raise ModelError(content, f"its sizes are not those of OpenAI's {model_size}", AGAIN)
+    if path.name == "hparams.json" and load_hparams(part) != PRESETS[model_size]:
+        raise ModelError(part, f"its sizes are not those of OpenAI's {model_size}", AGAIN)
     if path.suffix == ".index":
-        check_index(model_size, content)
+        check_index(model_size, part)
     index = path.with_name("model.ckpt.index")
     if path.name == DATA and index.exists():
-        compare_checksums(read_index(index), content)
+        compare_checksums(read_index(index), part)

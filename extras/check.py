@@ -1,9 +1,9 @@
-"""Is a model on disk whole and right? Each of its files is compared with whatever can tell.
+"""Is a model on disk whole and right? Each of its files is compared with everything that could show an error.
 
     python gpt2.py --check --model_size NAME
 
 Loading a model does most of it: names, shapes, types and finite numbers, and that the parts belong together
-(`utils.open_openai` and `extras.huggingface` say which byte is under which check). What loading leaves out,
+(`utils.open_openai` and `extras.huggingface` list what every load compares). What loading leaves out,
 because it takes longer than all the rest, is done here: the checksum of each variable, and digests.
 """
 
@@ -13,9 +13,11 @@ from pathlib import Path
 
 import utils
 from checkpoint import compare_checksums, file_paths, read_index
-from download import update
+from download import hash_file
 from files import AGAIN, MIXED_UP, ModelError, fresh_copy, quoted, read_small
 from weights import PRESETS, flatten
+
+UNCONFIRMED = "; n_head stands only here, so nothing confirms it"
 
 
 def check(model_size, models_dir):  # yields lines
@@ -24,9 +26,10 @@ def check(model_size, models_dir):  # yields lines
     Raises ModelError for the first thing that is wrong or missing, ValueError for an unknown name.
     """
     layout, place = utils.find_model(model_size, models_dir)
-    if layout == "released" and not place.is_dir():
+    if layout == "released" and not all((place / name).is_file() for name in utils.FILES):
         there = f"--model_size {model_size} --models_dir {quoted(models_dir)}"
-        raise ModelError(place, "not downloaded yet", f"python gpt2.py Hello {there} downloads it")
+        problem = "not downloaded yet, or only in part"
+        raise ModelError(place, problem, f"python gpt2.py Hello {there} downloads it")
     if layout == "huggingface":
         from extras.huggingface.hub import cached_folder, how_again
 
@@ -35,6 +38,7 @@ def check(model_size, models_dir):  # yields lines
     else:
         with fresh_copy(utils.MOVE_AWAY if layout == "released" else AGAIN):
             yield from check_openai(place, model_size if model_size in PRESETS else None)
+    yield "nothing wrong was found"
 
 
 def check_openai(folder, own_name):  # yields lines
@@ -43,9 +47,10 @@ def check_openai(folder, own_name):  # yields lines
     path = folder / "hparams.json"
     if own_name and hparams != PRESETS[own_name]:
         raise ModelError(path, f"{describe(hparams)}: these are not the sizes of {own_name}", AGAIN)
-    yield f"{path}: {describe(hparams)}" + ("" if own_name else "; nothing else tells n_head")
+    yield f"{path}: {describe(hparams)}" + ("" if own_name else UNCONFIRMED)
     n_tokens, n_merges = len(encoder.encoder), len(encoder.bpe_ranks)
-    yield f"{folder / 'encoder.json'}, vocab.bpe: {n_tokens:,} tokens, which {n_merges:,} merges make"
+    made_of = f"the 256 bytes, {n_merges:,} merges, <|endoftext|>"
+    yield f"{folder / 'encoder.json'}, vocab.bpe: {n_tokens:,} tokens: {made_of}"
 
     load_params()
     index_path, data_path = file_paths(folder / "model.ckpt")
@@ -62,20 +67,21 @@ def check_openai(folder, own_name):  # yields lines
 def check_huggingface(folder):  # yields lines
     """Check a model in Hugging Face's layout."""
     from extras import huggingface
-    from extras.huggingface import config, task_heads
+    from extras.huggingface import task_heads
+    from extras.huggingface.config import kind_of, read_config, to_hparams
 
-    fields = config.read_config(folder)
-    yield f"{folder / 'config.json'}: {describe(config.to_hparams(fields))}; nothing else tells n_head"
-    encoder = huggingface.load_encoder(folder, fields)
+    config = read_config(folder)
+    yield f"{folder / 'config.json'}: {describe(to_hparams(config))}{UNCONFIRMED}"
+    encoder = huggingface.load_encoder(folder, config)
     yield f"{folder}: a vocabulary of {len(encoder.encoder):,} tokens{compare_vocabularies(folder)}"
-    has_head = (fields["architectures"] or [None])[0] in task_heads.HEADS
-    params = (
-        task_heads.load_with_head(folder, fields)[0] if has_head else huggingface.load_params(folder, fields)
-    )
-    n_arrays = len(flatten(params))
-    yield f"{folder}: {n_arrays:,} arrays, finite and of these sizes; safetensors has no checksums for more"
+    if kind_of(config) in task_heads.HEADS:
+        params, _ = task_heads.load_with_head(folder, config)
+    else:
+        params = huggingface.load_params(folder, config)
+    shaped = "finite, with the shapes that config.json gives"
+    yield f"{folder}: {len(flatten(params)):,} arrays: {shaped}; the format has no checksums"
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors"))
-    yield from compare_digests({path: digest_on_hub(path) for path in paths})
+    yield from compare_digests({path: digest_from_hub(path) for path in paths})
 
 
 def describe(hparams):  # -> str
@@ -93,19 +99,22 @@ def compare_vocabularies(folder):  # -> str
     path = folder / "tokenizer.json"
     if not all((folder / name).is_file() for name in (path.name, "vocab.json", "merges.txt")):
         return ""
-    (tokens, merges, *_), (others, other_merges, *_) = read_tokenizer(path), read_vocabulary(folder)
-    if merges != other_merges or any(others.get(token, i) != i for token, i in tokens.items()):
+    tokens, merges, listed, _ = read_tokenizer(path)
+    others, other_merges, *_ = read_vocabulary(folder)
+    added = {token["content"]: token["id"] for token in listed}
+    if merges != other_merges or added | tokens != added | others:
         raise ModelError(path, "its tokens and merges are not those of vocab.json, merges.txt", MIXED_UP)
     return ", the same in both of its forms"
 
 
-def digest_on_hub(path):  # -> str, or None where it is not known
+def digest_from_hub(path):  # -> str, or None where it is not known
     """The digest of a file from the hub: its library names the file in the cache after it, or notes it."""
     note = (
         path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
     )  # hf download --local-dir
     if note.is_file():
-        digest = [*read_small(note).split(), "", ""][1]  # after the commit
+        words = read_small(note).split()
+        digest = words[1] if len(words) > 1 else ""  # after the commit
     else:
         digest = path.resolve().name if path.resolve().parent.name == "blobs" else ""
     return digest if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", digest) else None
@@ -116,15 +125,16 @@ def compare_digests(known):  # {Path: digest, or None} -> yields lines
     for path, digest in known.items():
         if digest is None:
             continue
+        kind = "SHA-256" if len(digest) == 64 else "git's SHA-1"
         found = new_hash(path, digest)
-        update(path, found)
+        hash_file(path, found)
         if found.hexdigest() != digest:
-            problem = f"{found.name.upper()} {found.hexdigest()}, expected {digest}: not the released file"
+            problem = f"{kind} {found.hexdigest()}, expected {digest}: not the released file"
             raise ModelError(path, problem, AGAIN)
-        yield f"{path}: {found.name.upper()} as it should be, {digest}"
+        yield f"{path}: {kind} is right, {digest}"
     unknown = ", ".join(path.name for path in known if known[path] is None)
     if unknown:
-        yield f"no digest is known for {unknown}"
+        yield f"no digest is known for {unknown}: a changed number in them would not be found"
 
 
 def new_hash(path, digest):  # -> hash object

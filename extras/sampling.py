@@ -13,7 +13,7 @@ import numpy as np
 
 import gpt2
 
-EXTREME = 1e20  # divisors beyond it, and below 1 / EXTREME, do the same: float32 would overflow
+EXTREME = 1e20  # a divisor beyond it, or below 1 / EXTREME, is set to that limit: float32 would overflow
 
 
 def repetition_penalty(penalty):  # -> filter
@@ -21,7 +21,7 @@ def repetition_penalty(penalty):  # -> filter
 
     (after Keskar et al. 2019, who only divide)
     """
-    penalty = within_reach(penalty)
+    penalty = clipped(penalty)
 
     def penalise(logits, ids):
         logits, seen = logits.copy(), np.unique(np.asarray(ids, dtype=np.intp))
@@ -38,7 +38,7 @@ def temperature(degree):  # -> filter
     """
     if degree == 0:
         return top_k(1)
-    degree = within_reach(degree)
+    degree = clipped(degree)
 
     def divide(logits, ids):
         below = logits - np.max(logits)
@@ -48,7 +48,7 @@ def temperature(degree):  # -> filter
     return divide
 
 
-def within_reach(divisor):  # -> float
+def clipped(divisor):  # -> float
     """The divisor, a Python float: NumPy's would widen float32 logits."""
     return min(max(float(divisor), 1 / EXTREME), EXTREME)
 

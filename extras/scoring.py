@@ -27,8 +27,9 @@ FILE                 a text in UTF-8, - for standard input; lines <|endoftext|>
                      line ends \\r\\n are read as \\n
 --model_size 124M    the model, as for gpt2.py; tiny needs no download
 --models_dir models  the folder for downloaded models
---stride 1024        how many new tokens each window scores;
-                     fewer is slower, but gives each token more context
+--stride 1024        how many new tokens each window scores, by default as
+                     many as the model sees; fewer is slower, but gives each
+                     token more context
 --show               print the text as well, coloured by surprise; without
                      colour, each token is followed by its surprise in nats
 --debug              show where in the program an error arose
@@ -113,15 +114,17 @@ def loss(ids, params, n_head, mask=None, label_smoothing=0.0):  # [n_seq] -> nat
 
     mask: [n_seq], true for tokens that count. label_smoothing: the share of the target probability that is
     spread evenly over all tokens (Szegedy et al. 2016, 7). A batch adds leading axes.
-    Raises ValueError if no token counts, and for what is not an id of this model.
+    Raises ValueError if no token counts, for a text that does not fit, and for what is not an id.
     """
-    ids = np.asarray(ids)
+    ids, n_ctx = np.asarray(ids), len(params["wpe"])
+    if not 1 < ids.shape[-1] <= n_ctx + 1:
+        raise ValueError(f"a text of {ids.shape[-1]} tokens: it must have from 2 to {n_ctx + 1}")
     for text in np.reshape(ids, (-1, ids.shape[-1])):
         check_ids(text, params)
     targets = ids[..., 1:]
     counts = np.ones(targets.shape, bool) if mask is None else np.asarray(mask, dtype=bool)[..., 1:]
     if not counts.any():
-        raise ValueError("no token counts: the text has only one, or the mask leaves none")
+        raise ValueError("no token counts: the mask leaves none")
     logits = gpt2.gpt2(ids[..., :-1], **params, n_head=n_head)
     surprises = cross_entropy(logits, targets)
     if label_smoothing:

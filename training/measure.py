@@ -35,10 +35,10 @@ Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 # ---- models that only count --------------------------------------------------------------------------------
 
 
-def read_counts(
-    path, n_vocab
-):  # -> {"unigrams": [n_vocab], "bigrams": [n_pairs, 2], "bigram_counts": [n_pairs]}
-    """What `train.write_counts` wrote. Raises ModelError for any other file, and for other vocabularies."""
+def read_counts(path, n_vocab):  # -> {name: array}
+    """What `train.write_counts` wrote: unigrams [n_vocab], bigrams [n_pairs, 2], bigram_counts [n_pairs].
+
+    Raises ModelError for any other file, and for other vocabularies."""
     with open(path, "rb") as file:
         try:
             arrays = np.load(file)
@@ -47,7 +47,7 @@ def read_counts(
             counts = None
     if counts is None or not are_counts(**counts, n_vocab=n_vocab):
         problem = f"it is damaged, or not the counts of a text in this vocabulary of {n_vocab} tokens"
-        raise ModelError(path, problem, "without this file, the model is measured alone")
+        raise ModelError(path, problem, "delete it to measure the model alone")
     return counts
 
 
@@ -130,7 +130,7 @@ def loss_by_position(texts, encoder, surprise, n_ctx):  # -> [n_ctx], nats
         for end in range(n_ctx, len(surprises) + 1, n_ctx):
             windows.append(surprises[end - n_ctx : end])
     if not windows:
-        problem = f"no document is longer than the {n_ctx} tokens that the model can see"
+        problem = f"every document is shorter than the {n_ctx} tokens that the model can see"
         raise ValueError(f"{problem}: python -m extras.scoring measures shorter ones")
     return np.mean(windows, axis=0)
 

@@ -1,7 +1,7 @@
 """The state of a run, training.pt: written at every save, and checked before a run continues from it.
 
-A run continues with the settings, the text and the vocabulary that it was begun with, or not at all. A file
-that would fit by broadcasting, or that holds arrays of another kind, is not of this model.
+A run continues with the settings, the text and the vocabulary that it was begun with, or not at all. An array
+that would fit only by broadcasting, or of another dtype, is refused.
 """
 
 import hashlib
@@ -41,6 +41,7 @@ def load_state(path, run, leaves, optimizers):  # -> steps taken
     """
     state = read_state(path)
     check_run(state["run"], run, path.parent)
+    make_memories(leaves, optimizers)
     check_arrays(state, leaves, optimizers, path)
     for name, leaf in leaves.items():
         leaf.data.copy_(state["leaves"][name])
@@ -81,7 +82,6 @@ def check_arrays(state, leaves, optimizers, path):
     n_steps, found = state["n_steps"], [state["leaves"], state["optimizers"]]
     if type(n_steps) is not int or not 0 <= n_steps <= 10**9:
         raise ModelError(path, "its n_steps is not a number of steps", START_AGAIN)
-    make_memories(leaves, optimizers)
     wanted = [leaves, memories(optimizers) if n_steps else [{} for _ in optimizers]]
     if form(found) != form(wanted):
         raise ModelError(path, "its arrays are not those of this model and its optimizers", MIXED_UP)
@@ -90,7 +90,10 @@ def check_arrays(state, leaves, optimizers, path):
 
 
 def make_memories(leaves, optimizers):
-    """Let the optimizers remember something of each leaf, by a step with gradients of zero."""
+    """Let the optimizers remember something of each leaf, by a step with gradients of zero.
+
+    Weight decay changes the leaves too: `load_state` overwrites them.
+    """
     for leaf in leaves.values():
         leaf.grad = torch.zeros_like(leaf)
     for optimizer in optimizers:

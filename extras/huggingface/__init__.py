@@ -50,7 +50,9 @@ def load_encoder(model, config):  # -> Encoder
     """The tokenizer of a model; see `vocabulary.load_encoder`."""
     path = find_file(model, "generation_config.json")
     ends = read_json(path).get("eos_token_id") if path else config["eos_token_id"]
-    stop_ids = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    if ends is None:
+        ends = []
+    stop_ids = ends if isinstance(ends, list) else [ends]
     wrong = [end for end in stop_ids if type(end) is not int]
     if wrong:
         found = f"eos_token_id is {shown(repr(ends))}, and {shown(repr(wrong[0]))} is not an id"

@@ -5,7 +5,6 @@
 
 from extras.huggingface.hub import NO_CONFIG, find_file
 from extras.huggingface.variants import ACTIVATIONS
-from extras.huggingface.vocabulary import GPT2_CLASSES, PLAIN_CLASSES
 from files import AGAIN, ModelError, read_json, shown
 from weights import check_hparams
 
@@ -15,7 +14,6 @@ ALLOWED = {  # other values of these fields are refused; the first is what a mis
     "scale_attn_weights": [True, False],
     "scale_attn_by_inverse_layer_idx": [False, True],
     "tie_word_embeddings": [True, False],
-    "tokenizer_class": [None, *GPT2_CLASSES, *PLAIN_CLASSES],
     "add_cross_attention": [False],
     "is_causal": [True],
     "is_encoder_decoder": [False, None],
@@ -48,6 +46,7 @@ DEFAULTS = {field: values[0] for field, values in ALLOWED.items()} | {  # what a
     "layer_norm_epsilon": 1e-5,
     "eos_token_id": 50256,
     "pad_token_id": None,
+    "tokenizer_class": None,  # vocabulary.py checks it
 }
 ALIASES = {
     "max_position_embeddings": "n_positions",
@@ -108,6 +107,11 @@ def canonical(config, path):  # -> {field: value}
             found = f"{field} is {shown(repr(config[field]))}, but {alias} is {shown(repr(config[alias]))}"
             raise ModelError(path, found, "leave out the wrong one: both mean the same")
     return config
+
+
+def kind_of(config):  # -> str
+    """The name of the model's class in transformers."""
+    return (config["architectures"] or ["GPT2LMHeadModel"])[0]
 
 
 def to_hparams(config):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}

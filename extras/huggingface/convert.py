@@ -21,10 +21,10 @@ import numpy as np
 from cli import run
 from extras import huggingface
 from extras.huggingface import task_heads
-from extras.huggingface.config import DEFAULTS, read_config, to_hparams
+from extras.huggingface.config import DEFAULTS, kind_of, read_config, to_hparams
 from extras.huggingface.export import new_folder, save, write_json, write_tensors
 from extras.huggingface.tensors import read_shards
-from files import AGAIN, ModelError, printable, shown
+from files import AGAIN, MIXED_UP, ModelError, printable, shown
 from utils import open_model
 from weights import shapes, to_float32
 
@@ -121,15 +121,15 @@ def read_pickle(file):  # -> dict, {name: array}
         )
     if file.name.endswith(".index.json"):
         return {}, read_shards(file, "bin", file.with_name, lambda shard: read_pickle(shard)[1])
+    check_archive(file)
     try:
-        refuse_compressed(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of old formats
             content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise ModelError(file, f"it holds a {type(content).__name__}, not a model's tensors by name")
         return content, model_tensors(content, file)
-    except (OSError, ModelError):
+    except ModelError:
         raise
     except pickle.UnpicklingError:
         problem = "not a PyTorch pickle, or one that holds more than tensors, numbers and strings"
@@ -138,19 +138,31 @@ def read_pickle(file):  # -> dict, {name: array}
         raise ModelError(file, f"PyTorch cannot read it ({shown(error)})", AGAIN) from None
 
 
-def refuse_compressed(file):
-    """Raise ModelError for a zip archive whose parts are larger than the file; PyTorch writes none."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
+def check_archive(file):
+    """Raise ModelError for a zip archive that does not match its checksums, which PyTorch itself ignores.
+
+    One with compressed parts is refused too: PyTorch writes none, and a small file could grow without end.
+    """
+    with open(file, "rb") as opened:
+        if not zipfile.is_zipfile(opened):
+            return
+        with zipfile.ZipFile(opened) as archive:
             n_bytes = sum(part.file_size for part in archive.infolist())
-        if n_bytes > file.stat().st_size:
-            raise ModelError(file, f"it is compressed, and would grow to {n_bytes:,} bytes", AGAIN)
+            if n_bytes > file.stat().st_size:
+                raise ModelError(file, f"it is compressed, and would grow to {n_bytes:,} bytes", AGAIN)
+            try:
+                damaged = archive.testzip()
+            except Exception as error:  # whatever bad bytes make zipfile raise
+                damaged = shown(error)
+    if damaged:
+        raise ModelError(file, f"damaged: {shown(damaged)} does not match its checksum", AGAIN)
 
 
 def model_tensors(content, file):  # -> {name: array}
     """The tensors of a model, wherever a checkpoint keeps them; bfloat16, which NumPy lacks, as float32.
 
-    Raises ModelError for tensors that repeat what is stored once. Only wte, if it is the head too, may do so.
+    Raises ModelError for tensors that take more than twice the bytes of the file, because they repeat what is
+    stored once. (A head that is tied to wte does so too, but takes less.)
     """
     import torch
 
@@ -183,10 +195,11 @@ def convert_transformers(state, file, out_folder):  # -> str
 
 def check_tensors(state, config, file):
     """Raise ModelError unless these are the tensors of the model that config.json describes."""
-    tensors, kind = dict(state), (config["architectures"] or [None])[0]
+    tensors, kind = dict(state), kind_of(config)
     if kind in task_heads.HEADS:
         task_heads.pop_head(tensors, kind, config, file)
-    unscaled = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}  # a scale edits arrays
+    # applying a scale would change the tensors that are about to be written
+    unscaled = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
     has_head = kind not in task_heads.HEADS or kind == "GPT2DoubleHeadsModel"
     huggingface.from_tensors(tensors, config | unscaled, file, has_head)
 
@@ -205,9 +218,19 @@ def convert_transposed(content, state, file, out_folder, encoder, activation, n_
         activation, note = "gelu" if exact else "gelu_new", " by its date (--activation overrides that)"
     config = {"n_head": n_head or by_file, "activation_function": activation or "gelu_new"}
     tensors, config = as_in_transformers(state, file, len(encoder.encoder), DEFAULTS | config)
+    check_sizes(sizes, config, file)
     params = huggingface.from_tensors(tensors, config, file)
     save(out_folder, encoder, to_hparams(config), params)
     return f"{kind}, {config['n_head']} heads, {config['activation_function']}{note}: {file}"
+
+
+def check_sizes(sizes, config, file):
+    """Raise ModelError where nanoGPT's record of the sizes contradicts its tensors."""
+    for name, field in (("n_layer", "n_layer"), ("n_embd", "n_embd"), ("block_size", "n_positions")):
+        recorded = sizes.get(name) if isinstance(sizes, dict) else None
+        if recorded not in (None, config[field]):
+            found = f"its model_args say that {name} is {shown(recorded)}, its tensors {config[field]}"
+            raise ModelError(file, found, MIXED_UP)
 
 
 def as_in_transformers(state, file, n_tokens, config):  # -> {name: array}, config

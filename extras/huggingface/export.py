@@ -33,8 +33,8 @@ with needs("requirements-extras.txt"):
 HELP = """\
 python -m extras.huggingface.export MODEL OUT_FOLDER [--option value]    a model for transformers
 
-MODEL                a model, as for gpt2.py: tiny, 124M, a folder; all of its
-                     files are compared with their checksums first
+MODEL                a model, as for gpt2.py: tiny, 124M, a folder; it is
+                     checked first, as by gpt2.py --check
 OUT_FOLDER           a new folder
 --models_dir models  the folder for downloaded models
 --debug              show where in the program an error arose
@@ -209,9 +209,10 @@ def command(model: str = "", out_folder: str = "", *, models_dir: str = "models"
         raise ValueError(
             "give a model and a folder: python -m extras.huggingface.export MODEL OUT_FOLDER (see --help)"
         )
-    loaded = load_encoder_hparams_and_params(model, models_dir)
-    for line in check(model, models_dir):
-        print(printable(line), flush=True)
+    refuse_full(Path(out_folder))
+    loaded = load_encoder_hparams_and_params(model, models_dir)  # first, as this may download it
+    for _ in check(model, models_dir):
+        pass  # it raises an error for the first thing that is wrong
     save(out_folder, *loaded)
     print(printable(f"{model} -> {out_folder}"))
 

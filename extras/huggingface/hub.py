@@ -53,8 +53,11 @@ def cached_folder(model):  # -> Path
     repo, revision = parse_name(model)
     try:
         return Path(hub.snapshot_download(repo, revision=revision, local_files_only=True))
+    except hub.errors.HFValidationError as error:
+        raise hub_error(error, repo, "", revision) from None
     except hub.errors.LocalEntryNotFoundError:
-        raise ModelError(repo, "not a folder here, and not downloaded yet") from None
+        advice = f"python gpt2.py Hello --model_size {quoted(model)} downloads it"
+        raise ModelError(model, "not a folder here, and not downloaded yet", advice) from None
 
 
 @functools.cache
@@ -120,7 +123,7 @@ def hub_error(error, repo, filename, revision):  # -> exception
 def with_hub_advice(load):  # (model, ... -> ...) -> (model, ... -> ...)
     """Where load(model) asks for a fresh copy of a file from the hub, add the command that gets it.
 
-    Without it, the hub's library would use its cached copy again.
+    Without that command's --force-download, the hub's library would use its cached copy again.
     """
 
     @functools.wraps(load)

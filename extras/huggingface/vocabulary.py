@@ -148,7 +148,8 @@ def added_tokens(model, settings, listed, tokens, n_vocab, is_gpt2):  # -> {cont
     new = {repr(token): token for token in new}.values()  # each once
     declared += [token | {"id": ids.setdefault(token["content"], len(ids))} for token in new]
     check_added(declared, tokens)
-    fields = [*settings.items(), *others.items()]
+    nested = settings.get("model_specific_special_tokens") or {}
+    fields = [*settings.items(), *others.items(), *nested.items()]
     check_doubtful(fields, known, ids, n_vocab - len(tokens | known))
     added = {token["content"]: token for token in declared}  # what is said last counts
     return added | {token["content"]: added[token["content"]] | {"special": True} for token in named}
@@ -171,7 +172,8 @@ def read_decoder(settings):  # -> added tokens
 def read_added(model, listed, settings, others):  # -> added tokens
     """What added_tokens.json says, in the order of the ids, with the flags that tokenizer.json gives them.
 
-    Of the others, those that a field names are not normalized; transformers does not see every name.
+    A token that is only listed here is normalized unless some field names it; not every field counts, as in
+    transformers.
     """
     fields = settings | others
     named = [fields[field] for field in NAMED if field in others or isinstance(fields.get(field), str)]

@@ -253,7 +253,7 @@ def test_a_small_index_that_would_unfold_without_end_is_refused(tmp_path):
     content = entries + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\0"
     write_blocks(path, content + masked_crc32c(content), [0])
     assert path.stat().st_size < 2**21
-    with pytest.raises(ModelError, match="ten times the room"):
+    with pytest.raises(ModelError, match="ten times as long"):
         read_index(path)
 
 

@@ -39,11 +39,13 @@ def test_the_bundled_model_is_whole():
     done = command("--check", "--model_size", "tiny")
     assert (done.returncode, done.stderr) == (0, b"")
     found = done.stdout.decode().splitlines()
-    assert len(found) == 9 and all(line.startswith(str(TINY)) for line in found)
+    assert len(found) == 10 and all(line.startswith(str(TINY)) for line in found[:-1])
     assert found[0].endswith("n_vocab 4,000, n_ctx 256, n_embd 192, n_head 6, n_layer 6")
-    assert "4,000 tokens, which 3,743 merges make" in found[1] and "76 variables" in found[2]
+    assert (
+        "4,000 tokens: the 256 bytes, 3,743 merges, <|endoftext|>" in found[1] and "76 variables" in found[2]
+    )
     assert found[3].endswith("6,973,440 bytes; the checksum of each variable is right")
-    assert all("SHA256 as it should be" in line for line in found[4:])
+    assert all("SHA-256 is right" in line for line in found[4:9]) and found[9] == "nothing wrong was found"
 
 
 def test_a_bit_of_the_weights_that_loading_accepts_is_found(folder):
@@ -60,18 +62,21 @@ def test_a_bit_of_the_weights_that_loading_accepts_is_found(folder):
         with pytest.raises(ModelError, match=r"model\.ckpt.*: .*(checksum|NaN|no trained weight)"):
             lines(folder)
         flip(data, at, bit)
-    assert n_loaded > 40 and len(lines(folder)) == 5
+    assert n_loaded > 40 and len(lines(folder)) == 6
 
 
 def test_what_was_right_is_printed_before_what_is_wrong(folder):
     flip(folder / utils.DATA, 5)
     done = command("--check", "--model_size", str(folder))
     assert done.returncode == 1 and done.stdout.count(b"\n") == 3
-    assert done.stderr.count(b"\n") == 1 and b"do not match their checksum in the index; get a fresh copy" in done.stderr
+    assert (
+        done.stderr.count(b"\n") == 1
+        and b"do not match their checksum in the index; get a fresh copy" in done.stderr
+    )
 
 
 def test_heads_are_compared_where_the_name_tells_their_number(folder, monkeypatch):
-    assert lines(folder)[0].endswith("; nothing else tells n_head")
+    assert lines(folder)[0].endswith("; n_head stands only here, so nothing confirms it")
     models_dir = folder.parent / "models"
     shutil.copytree(folder, models_dir / "355M")
     monkeypatch.setitem(weights.PRESETS, "355M", HPARAMS)
@@ -89,23 +94,20 @@ def test_digests_are_compared_where_they_are_known(folder, monkeypatch):
     known = {"124M/hparams.json": (None, "0" * 64)}
     monkeypatch.setattr(utils, "KNOWN", known)
     with pytest.raises(
-        ModelError, match="hparams.json: SHA256 .*, expected 0*: not the released file; move it"
+        ModelError, match="hparams.json: SHA-256 .*, expected 0*: not the released file; move it"
     ):
         lines("124M", models_dir)
-    digest = "1f" * 32
-    monkeypatch.setattr("hashlib.sha256", lambda: Fixed(digest))
+    digest = hashlib.sha256((models_dir / "124M" / "hparams.json").read_bytes()).hexdigest()
     known["124M/hparams.json"] = (None, digest)
-    assert lines("124M", models_dir)[-2].endswith(f"124M/hparams.json: SHA256 as it should be, {digest}")
+    assert lines("124M", models_dir)[-3].endswith(f"124M/hparams.json: SHA-256 is right, {digest}")
 
 
-class Fixed:
-    """A hash object whose digest is known beforehand."""
-
-    name = "sha256"
-
-    def __init__(self, digest):
-        self.hexdigest = lambda: digest
-        self.update = lambda chunk: None
+def test_what_loading_refuses_is_refused_although_its_checksums_are_right(folder):
+    arrays = weights.flatten(lively_params(HPARAMS, seed=0))
+    arrays["ln_f/b"][0] = np.nan
+    write_model(folder, in_openai_layout(arrays), HPARAMS)
+    with pytest.raises(ModelError, match="ln_f/b holds NaN"):
+        lines(folder)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ class Fixed:
         (
             "124M",
             1,
-            b"124M: not downloaded yet; python gpt2.py Hello --model_size 124M --models_dir /",
+            b"not downloaded yet, or only in part; python gpt2.py Hello --model_size 124M --models_dir /",
         ),
         ("none", 2, b"model_size is 'none', expected tiny, 124M"),
         ("..", 1, b"hparams.json: missing: a model is a folder with"),
@@ -144,9 +146,12 @@ def tensors():
 def test_a_folder_of_transformers_is_whole_or_names_what_is_not(tmp_path):
     folder = write_huggingface(tmp_path / "model", tensors(), HPARAMS)
     found = lines(folder)
-    assert len(found) == 4 and found[0].endswith("n_head 2, n_layer 1; nothing else tells n_head")
-    assert found[3] == "no digest is known for config.json, merges.txt, model.safetensors, vocab.json"
-    assert "4,000 tokens" in found[1] and "16 arrays, finite" in found[2] and "no checksums" in found[2]
+    assert len(found) == 5 and found[0].endswith(
+        "n_head 2, n_layer 1; n_head stands only here, so nothing confirms it"
+    )
+    unknown = "no digest is known for config.json, merges.txt, model.safetensors, vocab.json"
+    assert found[3] == f"{unknown}: a changed number in them would not be found"
+    assert "4,000 tokens" in found[1] and "16 arrays: finite" in found[2] and "no checksums" in found[2]
     flip(folder / "model.safetensors", 0)
     with pytest.raises(ModelError, match=r"model\.safetensors: "):
         lines(folder)
@@ -156,7 +161,7 @@ def test_a_model_with_a_task_head_is_checked_with_its_head(tmp_path):
     head = {"score.weight": np.ones((2, 4), np.float32)}
     kind = {"architectures": ["GPT2ForSequenceClassification"]}
     folder = write_huggingface(tmp_path / "model", tensors() | head, HPARAMS, **kind)
-    assert len(lines(folder)) == 4
+    assert len(lines(folder)) == 5
     folder = write_huggingface(tmp_path / "headless", tensors(), HPARAMS, **kind)
     with pytest.raises(ModelError, match="it has no score.weight"):
         lines(folder)
@@ -187,11 +192,11 @@ def test_a_file_from_the_hub_is_compared_with_its_digest(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(repo.parent))
 
     found = lines("owner/name")
-    assert sum("SHA1 as it should be" in line for line in found) == 3
-    assert sum("SHA256 as it should be" in line for line in found) == 1
+    assert sum("git's SHA-1 is right" in line for line in found) == 3
+    assert sum("SHA-256 is right" in line for line in found) == 1
     flip(Path(os.path.realpath(snapshot / "model.safetensors")), -1, 4)
     again = "get a fresh copy: hf download owner/name --revision main --force-download"
-    with pytest.raises(ModelError, match=f"SHA256 .*, expected .*: not the released file; {again}"):
+    with pytest.raises(ModelError, match=f"SHA-256 .*, expected .*: not the released file; {again}"):
         lines("owner/name")
     with pytest.raises(ModelError, match="other/name: not a folder here, and not downloaded yet"):
         lines("other/name")
@@ -204,9 +209,9 @@ def test_digests_that_a_download_to_a_folder_leaves_are_compared(tmp_path):
     weights_file = folder / "model.safetensors"
     digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     (notes / "model.safetensors.metadata").write_text(f"{'0' * 40}\n{digest}\n1764.5\n")
-    assert f"{weights_file}: SHA256 as it should be, {digest}" in list(check(str(folder), "models"))
+    assert f"{weights_file}: SHA-256 is right, {digest}" in list(check(str(folder), "models"))
     flip(weights_file, -3)
-    with pytest.raises(ModelError, match=r"model\.safetensors: SHA256 .*, expected .*: not the released"):
+    with pytest.raises(ModelError, match=r"model\.safetensors: SHA-256 .*, expected .*: not the released"):
         lines(folder)
 
 
@@ -215,6 +220,12 @@ def test_two_forms_of_a_vocabulary_must_be_the_same(tmp_path, tiny):
 
     export.save(tmp_path / "model", *tiny)
     assert "4,000 tokens, the same in both of its forms" in lines(tmp_path / "model")[1]
+    ids = tmp_path / "model" / "vocab.json"
+    right = ids.read_text(encoding="utf-8")
+    ids.write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json: its tokens and merges are not those of vocab"):
+        lines(tmp_path / "model")
+    ids.write_text(right, encoding="utf-8")
     path = tmp_path / "model" / "merges.txt"
     first, second, *others = path.read_text(encoding="utf-8").splitlines()[1:]
     path.write_text("\n".join(["#version: 0.2", second, first, *others]), encoding="utf-8")

@@ -148,10 +148,9 @@ def test_the_loss_is_the_mean_surprise_and_the_accuracy_the_share_of_rank_one(ti
     assert loss == pytest.approx(surprises.mean(), rel=1e-5) and accuracy == np.mean(ranks == 1) > 0.2
 
 
-@pytest.mark.parametrize("ids, mask", [([5], None), ([5, 6], [True, False])])
-def test_a_loss_over_no_tokens_is_refused(params, ids, mask):
-    with pytest.raises(ValueError, match="no token counts"):
-        scoring.loss(ids, params, N_HEAD, mask)
+def test_a_loss_over_no_tokens_is_refused(params):
+    with pytest.raises(ValueError, match="no token counts: the mask leaves none"):
+        scoring.loss([5, 6], params, N_HEAD, [True, False])
 
 
 def test_choices_are_scored_after_their_context(params):
@@ -294,3 +293,9 @@ def test_transformers_computes_the_same_loss(transformers, tiny, tmp_path, smoot
     wanted = smoothed.item() if smoothing else out.loss.item()
     ours, _ = scoring.loss(ids, params, hparams["n_head"], mask, smoothing)
     assert_same_logits(np.float32([ours]), np.float32([wanted]))
+
+
+@pytest.mark.parametrize("n", [0, 1, 34])
+def test_a_loss_of_too_few_or_too_many_tokens_is_refused(params, n):
+    with pytest.raises(ValueError, match=f"a text of {n} tokens: it must have from 2 to 33"):
+        scoring.loss([1] * n, params, 3)

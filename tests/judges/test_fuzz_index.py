@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import checkpoint
-from checkpoint import BYTES, ENTRY_FIELDS, VARINT, encode_field, encode_varint, read_fields
+from checkpoint import BYTES, ENTRY_FIELDS, FOUR_BYTES, VARINT, encode_field, encode_varint, read_fields
 from files import ModelError
 
 pytestmark = pytest.mark.faults
@@ -28,7 +28,7 @@ def encode(fields):  # [(number, int or bytes), ...] -> bytes
     message = b""
     for number, value in fields:
         if number == 6 and isinstance(value, bytes) and len(value) == 4:
-            message += encode_varint(8 * 6 + 5) + value
+            message += encode_varint(8 * 6 + FOUR_BYTES) + value
         else:
             message += encode_field(number, value)
     return message
@@ -39,7 +39,11 @@ def changed_value(value, rng):
     if rng.random() < 0.15:
         value = b"" if isinstance(value, int) else 3
     if isinstance(value, int):
-        return int(rng.choice([value + 1, max(value - 1, 0), 4 * value])) if rng.random() < 0.4 else pick(rng)
+        return (
+            int(rng.choice([value + 1, max(value - 1, 0), 4 * value]))
+            if rng.random() < 0.4
+            else random_number(rng)
+        )
     if not value:
         return rng.bytes(2)
     at, cut = rng.integers(len(value)), rng.integers(3)
@@ -48,7 +52,7 @@ def changed_value(value, rng):
     ]
 
 
-def pick(rng):
+def random_number(rng):
     return NUMBERS[rng.integers(len(NUMBERS))]
 
 
@@ -68,7 +72,7 @@ def change_fields(message, rng):
     elif way == 3 and fields:
         fields.insert(at, fields[at])
     elif way == 4:
-        fields.insert(at, (int(rng.integers(10)), pick(rng) if rng.random() < 0.7 else rng.bytes(3)))
+        fields.insert(at, (int(rng.integers(10)), random_number(rng) if rng.random() < 0.7 else rng.bytes(3)))
     else:
         rng.shuffle(fields)
         fields = [(int(number), value) for number, value in fields]

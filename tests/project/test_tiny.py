@@ -282,7 +282,7 @@ def test_damaged_counts_are_refused_or_give_the_same_counts(counts, tmp_path, n_
             assert all(np.array_equal(found[name], counts[name]) for name in COUNTS), i
         except ModelError as error:
             refused += 1
-            assert str(path) in str(error) and "measured alone" in str(error)
+            assert str(path) in str(error) and "measure the model alone" in str(error)
     print(f"{n_fuzz} damaged files: {refused} refused, {n_fuzz - refused} read the same")
     assert refused > 0.8 * n_fuzz
 
@@ -291,12 +291,14 @@ def test_a_model_with_damaged_counts_is_refused_in_one_line(tmp_path, capsys):
     shutil.copytree(TINY, tmp_path / "model")
     (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
     (tmp_path / "model" / "counts.npz").write_bytes((TINY / "counts.npz").read_bytes()[:-9])
-    assert_refused(capsys, "the model is measured alone", f"{tmp_path}/story.txt", f"{tmp_path}/model")
+    assert_refused(
+        capsys, "delete it to measure the model alone", f"{tmp_path}/story.txt", f"{tmp_path}/model"
+    )
 
 
 def test_a_text_that_fills_no_window_is_refused_before_anything_is_printed(tmp_path, capsys):
     (tmp_path / "story.txt").write_text("The little fox ran home.")
-    message = "no document is longer than the 256 tokens that the model can see: python -m extras.scoring"
+    message = "every document is shorter than the 256 tokens that the model can see: python -m extras.scoring"
     assert_refused(capsys, message, f"{tmp_path}/story.txt", "tiny")
 
 

@@ -542,3 +542,39 @@ def test_the_command_says_in_one_line_what_it_made_and_gpt2_runs_it(tmp_path):
 def test_help_is_printed():
     done = run_python("-m", "extras.huggingface.convert", "--help")
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, convert.HELP, b"")
+
+
+@pytest.mark.parametrize("n_bytes", [100, 5000, 20_000])
+def test_a_cut_pickle_is_named(tmp_path, n_bytes):
+    file = tmp_path / "pytorch_model.bin"
+    import torch
+
+    torch.save({"h.0.attn.c_attn.weight": torch.zeros(64, 192)}, file)
+    file.write_bytes(file.read_bytes()[:n_bytes])
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: "):
+        convert.convert(file, tmp_path / "out")
+
+
+def test_a_bit_of_a_pickle_that_pytorch_does_not_see_is_found(tmp_path):
+    file = tmp_path / "pytorch_model.bin"
+    import torch
+
+    torch.save({"h.0.attn.c_attn.weight": torch.zeros(64, 192)}, file)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert torch.load(file, weights_only=True)["h.0.attn.c_attn.weight"].any()
+    with pytest.raises(ModelError, match="damaged: .* does not match its checksum"):
+        convert.convert(file, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["n_layer", "n_embd", "block_size"])
+def test_sizes_that_contradict_the_tensors_are_refused(tmp_path, name):
+    import torch
+
+    content = nanogpt(lively_model())
+    content["model_args"][name] += 1
+    torch.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(ModelError, match=f"its model_args say that {name} is .*, its tensors "):
+        convert.convert(tmp_path / "ckpt.pt", tmp_path / "out", tokenizer="tiny")
+    assert not (tmp_path / "out").exists()

@@ -34,8 +34,7 @@ def test_the_command_checks_a_model_and_exports_it(tmp_path, tiny):
     words = ("-m", "extras.huggingface.export")
     done = run_python(*words, "tiny", str(tmp_path / "out"))
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"the checksum of each variable is right" in done.stdout
-    assert done.stdout.endswith(f"tiny -> {tmp_path / 'out'}\n".encode())
+    assert done.stdout == f"tiny -> {tmp_path / 'out'}\n".encode()
     assert_same_model(huggingface.load(tmp_path / "out"), tiny)
 
     folder = write_model(tmp_path / "model", in_openai_layout(flatten(tiny[2])), tiny[1])

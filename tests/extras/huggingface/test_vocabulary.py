@@ -355,6 +355,14 @@ def test_lists_of_special_tokens_that_differ_are_refused(tmp_path, layout):
     assert "he" in read(tmp_path, files).special_tokens
 
 
+def test_a_token_that_only_a_nested_field_names_is_refused(tmp_path):
+    files = files_of("tokenizer.json")
+    files["tokenizer_config.json"] = {"model_specific_special_tokens": {"x_token": "he"}}
+    assert_refused(tmp_path, files, "x_token is 'he', which is special only to some versions")
+    files["added_tokens.json"] = {"he": TOKENS["he"]}
+    assert "he" in read(tmp_path, files).special_tokens
+
+
 @pytest.mark.parametrize("place", ["audio_token", "padding.pad_token"])
 def test_a_token_that_is_special_only_to_some_versions_is_refused(tmp_path, place):
     files = with_setting("padding", {"pad_token": "he"} if place == "padding.pad_token" else None)
