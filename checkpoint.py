@@ -30,15 +30,8 @@ UNCOMPRESSED = b"\0"
 # how a protocol buffer stores a field: as a varint, as a length and that many bytes, as four bytes
 VARINT, BYTES, FOUR_BYTES = 0, 2, 5
 HEADER_FIELDS = {1: VARINT, 2: VARINT, 3: BYTES}  # number of data files, big-endian, versions
-ENTRY_FIELDS = {
-    1: VARINT,
-    2: BYTES,
-    3: VARINT,
-    4: VARINT,
-    5: VARINT,
-    6: FOUR_BYTES,
-    7: BYTES,
-}  # see read_entry
+# dtype, shape, number of the data file, offset, size, checksum, slices
+ENTRY_FIELDS = {1: VARINT, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT, 6: FOUR_BYTES, 7: BYTES}
 # fmt: off
 DTYPES = {  # TensorFlow's numbers for the types that NumPy has too
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64",

@@ -23,10 +23,10 @@ import numpy as np
 import weights
 from extras.huggingface import vocabulary
 from extras.huggingface.config import read_config, to_hparams
-from extras.huggingface.hub import find_file, with_hub_advice
+from extras.huggingface.hub import find_file, how_again
 from extras.huggingface.tensors import read_tensors
 from extras.huggingface.variants import UntiedEmbedding, set_variants
-from files import MIXED_UP, ModelError, read_json, shown
+from files import MIXED_UP, ModelError, fresh_copy, read_json, shown
 
 
 def load(model):  # -> Encoder, hparams, params
@@ -39,11 +39,12 @@ def load(model):  # -> Encoder, hparams, params
     return encoder, hparams, load_params()
 
 
-@with_hub_advice
 def open_model(model):  # -> Encoder, hparams, () -> params
     """What is needed to check a prompt, and a function that then reads the weights; see `load`."""
-    config = read_config(model)
-    return load_encoder(model, config), to_hparams(config), partial(load_params, model, config)
+    with fresh_copy(how_again(model)):
+        config = read_config(model)
+        encoder = load_encoder(model, config)
+    return encoder, to_hparams(config), partial(load_params, model, config)
 
 
 def load_encoder(model, config):  # -> Encoder
@@ -60,14 +61,14 @@ def load_encoder(model, config):  # -> Encoder
     return vocabulary.load_encoder(model, config["vocab_size"], stop_ids, config["tokenizer_class"])
 
 
-@with_hub_advice
 def load_params(model, config):  # -> params
     """The weights of a language model for `gpt2.gpt2`: float32, memory-mapped if the file is float32 too."""
     kinds = config["architectures"] or ["GPT2LMHeadModel"]
     if not {"GPT2LMHeadModel", "GPT2Model"} & {*kinds}:
         advice = "extras.huggingface.task_heads.load reads four other kinds"
         raise ModelError(model, f"it is a {shown(kinds[0])}, not a GPT2LMHeadModel", advice)
-    return from_tensors(read_tensors(model), config, model)
+    with fresh_copy(how_again(model)):
+        return from_tensors(read_tensors(model), config, model)
 
 
 def huggingface_name(name):  # "h0/attn/c_attn/w" -> "h.0.attn.c_attn.weight"
@@ -77,23 +78,23 @@ def huggingface_name(name):  # "h0/attn/c_attn/w" -> "h.0.attn.c_attn.weight"
     return ".".join([*path, last])
 
 
-def from_tensors(tensors, config, source, has_head=True):  # {name: array}, fields -> params
+def from_tensors(tensors, config, source, has_lm_head=True):  # {name: array}, fields -> params
     """Check tensors against the fields of config.json, rename and nest them, and apply its variants.
 
-    has_head: whether the head of a language model may be among them. Masks, which old versions saved, are
+    has_lm_head: whether the head of a language model may be among them. Masks, which old versions saved, are
     ignored; any other extra, missing or wrong tensor raises a ModelError that names it.
     """
     hparams = to_hparams(config)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     theirs = {name: prefix + huggingface_name(name) for name in weights.shapes(hparams)}
-    known = {*theirs.values(), "lm_head.weight"} if has_head else {*theirs.values()}
+    known = {*theirs.values(), "lm_head.weight"} if has_lm_head else {*theirs.values()}
     unknown = sorted(name for name in tensors if name not in known and not is_mask(name, tensors[name]))
     if unknown:
         found = f"according to config.json, {shown(unknown[0])} is unknown ({len(unknown)} in all)"
         raise ModelError(source, found, MIXED_UP)
     arrays = {name: tensors[theirs[name]] for name in theirs if theirs[name] in tensors}
     params = weights.to_params(arrays, hparams, source, "config.json", theirs.get)
-    if has_head:
+    if has_lm_head:
         params["wte"] = with_head(params["wte"], tensors.get("lm_head.weight"), config, source)
     set_variants(params, config)
     return params

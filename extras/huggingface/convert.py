@@ -76,9 +76,8 @@ def command(
 ):
     """Convert, and say what was made."""
     if not file or not out_folder:
-        raise ValueError(
-            "give a file and a folder: python -m extras.huggingface.convert FILE OUT_FOLDER (see --help)"
-        )
+        usage = "python -m extras.huggingface.convert FILE OUT_FOLDER"
+        raise ValueError(f"give a file and a folder: {usage} (see --help)")
     if activation not in (None, "gelu", "gelu_new"):
         raise ValueError(f"activation is {activation!r}, not gelu or gelu_new")
     for name, value in (("n_head", n_head), ("lora_alpha", lora_alpha)):
@@ -200,8 +199,8 @@ def check_tensors(state, config, file):
         task_heads.pop_head(tensors, kind, config, file)
     # applying a scale would change the tensors that are about to be written
     unscaled = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
-    has_head = kind not in task_heads.HEADS or kind == "GPT2DoubleHeadsModel"
-    huggingface.from_tensors(tensors, config | unscaled, file, has_head)
+    has_lm_head = kind not in task_heads.HEADS or kind == "GPT2DoubleHeadsModel"
+    huggingface.from_tensors(tensors, config | unscaled, file, has_lm_head)
 
 
 def convert_transposed(content, state, file, out_folder, encoder, activation, n_head):  # -> str

@@ -206,9 +206,8 @@ def write_json(path, value):
 def command(model: str = "", out_folder: str = "", *, models_dir: str = "models"):
     """Export a model, unless a file of it is damaged."""
     if not model or not out_folder:
-        raise ValueError(
-            "give a model and a folder: python -m extras.huggingface.export MODEL OUT_FOLDER (see --help)"
-        )
+        usage = "python -m extras.huggingface.export MODEL OUT_FOLDER"
+        raise ValueError(f"give a model and a folder: {usage} (see --help)")
     refuse_full(Path(out_folder))
     loaded = load_encoder_hparams_and_params(model, models_dir)  # first, as this may download it
     for _ in check(model, models_dir):

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from files import AGAIN, ModelError, fresh_copy, needs, quoted, shown
+from files import AGAIN, ModelError, needs, quoted, shown
 from utils import SHORT_NAMES
 
 NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transformers"
@@ -120,22 +120,11 @@ def hub_error(error, repo, filename, revision):  # -> exception
     return ModelError(repo, f"cannot download {filename}: {shown(error)}", "try again")
 
 
-def with_hub_advice(load):  # (model, ... -> ...) -> (model, ... -> ...)
-    """Where load(model) asks for a fresh copy of a file from the hub, add the command that gets it.
-
-    Without that command's --force-download, the hub's library would use its cached copy again.
-    """
-
-    @functools.wraps(load)
-    def load_or_advise(model, *arguments, **options):
-        with fresh_copy(how_again(model)):
-            return load(model, *arguments, **options)
-
-    return load_or_advise
-
-
 def how_again(model):  # -> str
-    """The advice to get a fresh copy of a model, with the command that does it for one from the hub."""
+    """The advice to get a fresh copy of a model, with the command that does it for one from the hub.
+
+    Without the command's --force-download, the hub's library would use its cached copy again.
+    """
     return AGAIN if os.path.isdir(model) else f"{AGAIN}: {download_command(model, '--force-download')}"
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 import gpt2
 from extras import huggingface
-from extras.huggingface.config import read_config, to_hparams
-from extras.huggingface.hub import with_hub_advice
+from extras.huggingface.config import kind_of, read_config, to_hparams
+from extras.huggingface.hub import how_again
 from extras.huggingface.tensors import read_tensors
-from files import AGAIN, ModelError, shown
+from files import AGAIN, ModelError, fresh_copy, shown
 from weights import to_float32
 
 HEADS = {  # class in transformers: the name of its head's matrix
@@ -40,21 +40,21 @@ SUMMARY = {  # how a GPT2DoubleHeadsModel scores a choice, unless config.json sa
 }
 
 
-@with_hub_advice
 def load(model):  # -> Encoder, hparams, params, head
     """A model with a task head, from the hub or a folder; raises what `huggingface.load` raises.
 
     head: {"w": [n_embd, n_labels], "b": [n_labels], "labels": their names, "pad_id": padding id, or None}.
     The params of a GPT2DoubleHeadsModel also make a language model.
     """
-    config = read_config(model)
-    params, head = load_with_head(model, config)
-    return huggingface.load_encoder(model, config), to_hparams(config), params, head
+    with fresh_copy(how_again(model)):
+        config = read_config(model)
+        params, head = load_with_head(model, config)
+        return huggingface.load_encoder(model, config), to_hparams(config), params, head
 
 
 def load_with_head(model, config):  # -> params, head
     """The weights of a model with a task head."""
-    kind = (config["architectures"] or [None])[0]
+    kind = kind_of(config)
     if kind not in HEADS:
         advice = f"supported: {', '.join(HEADS)}; extras.huggingface.load reads a language model"
         raise ModelError(model, f"it is a {shown(kind)}", advice)

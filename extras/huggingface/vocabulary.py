@@ -172,21 +172,25 @@ def read_decoder(settings):  # -> added tokens
 def read_added(model, listed, settings, others):  # -> added tokens
     """What added_tokens.json says, in the order of the ids, with the flags that tokenizer.json gives them.
 
-    A token that is only listed here is normalized unless some field names it; not every field counts, as in
-    transformers.
+    A token that only added_tokens.json has is normalized, unless some field names it.
     """
-    fields = settings | others
-    named = [fields[field] for field in NAMED if field in others or isinstance(fields.get(field), str)]
-    lists = [value for value in map(settings.get, EXTRA) if isinstance(value, list)]
-    named += [value for value in itertools.chain(*lists) if isinstance(value, str)]
-    named += others[EXTRA[0]] if isinstance(others.get(EXTRA[0]), list) else []
-    names = {as_token(value)["content"] for value in named if value}
-    known = {token["content"]: token for token in listed}
+    flags = {token["content"]: token for token in listed}
+    names = names_in(settings, others)
     pairs = sorted(read_settings(model, "added_tokens.json").items(), key=lambda pair: pair[1])
     return [
-        known.get(content, {"normalized": content not in names}) | {"content": content, "id": token_id}
+        flags.get(content, {"normalized": content not in names}) | {"content": content, "id": token_id}
         for content, token_id in pairs
     ]
+
+
+def names_in(settings, others):  # -> set of str
+    """The tokens that fields name; not every field counts, as in transformers."""
+    fields = settings | others
+    values = [fields[field] for field in NAMED if field in others or isinstance(fields.get(field), str)]
+    lists = [value for value in map(settings.get, EXTRA) if isinstance(value, list)]
+    values += [value for value in itertools.chain(*lists) if isinstance(value, str)]
+    values += others[EXTRA[0]] if isinstance(others.get(EXTRA[0]), list) else []
+    return {as_token(value)["content"] for value in values if value}
 
 
 def named_tokens(fields, is_gpt2):  # -> tokens without ids
@@ -228,18 +232,16 @@ def check_added(added, tokens):
             raise ValueError(f"an added token is {shown(repr(content))}, expected a text")
         for flag in ("lstrip", "rstrip", "single_word"):
             if token.get(flag):
-                raise ValueError(
-                    f"the added token {shown(repr(content))} has {flag}, which no token of GPT-2 has"
-                )
+                found = f"the added token {shown(repr(content))} has {flag}"
+                raise ValueError(f"{found}, which no token of GPT-2 has")
         for known in (ids, tokens):
             if known.get(content, token["id"]) != token["id"]:
                 raise ValueError(f"the added token {shown(repr(content))} has two ids")
         ids[content] = token["id"]
     new = [token_id for token, token_id in ids.items() if token not in tokens]
     if new != [*range(len(tokens), len(tokens) + len(new))]:
-        raise ValueError(
-            f"the ids of its added tokens are {shown(new)}, expected {len(tokens)} and up, without a gap"
-        )
+        found = f"the ids of its added tokens are {shown(new)}"
+        raise ValueError(f"{found}, expected {len(tokens)} and up, without a gap")
     if new and {*tokens.values()} != {*range(len(tokens))}:
         found = f"its {len(tokens):,} tokens lack some of the ids from 0 to {len(tokens) - 1:,}"
         raise ValueError(f"{found}, so which ids its added tokens have is uncertain")
@@ -264,9 +266,8 @@ def check_merges(tokens, merges, added):
     symbols = set(bytes_to_unicode().values())
     for number, merge in enumerate(merges, 1):
         if len(merge) != 2 or not tokens.keys() >= {*merge, "".join(merge)}:
-            raise ValueError(
-                f"merge {number} is {shown(repr(' '.join(merge)))}, not two tokens that make a third"
-            )
+            found = f"merge {number} is {shown(repr(' '.join(merge)))}"
+            raise ValueError(f"{found}, not two tokens that make a third")
     if len(set(merges)) < len(merges):
         raise ValueError("a merge is given twice")
     if not tokens.keys() >= symbols:
@@ -274,9 +275,8 @@ def check_merges(tokens, merges, added):
     made = symbols | set(map("".join, merges))
     stray = [token for token in tokens.keys() - made - added.keys() if not SPECIAL.fullmatch(token)]
     if stray:
-        raise ValueError(
-            f"no merge makes the token {shown(repr(min(stray)))} ({len(stray)} such): merges are missing"
-        )
+        found = f"no merge makes the token {shown(repr(min(stray)))} ({len(stray)} such)"
+        raise ValueError(f"{found}: merges are missing")
 
 
 def assign_rows(tokens, added, n_vocab):  # -> {token: id}

@@ -12,12 +12,7 @@ from extras.huggingface import task_heads
 
 pytestmark = pytest.mark.parity
 
-CONFIGS = {
-    "config",
-    "config_dict",
-    "layer_config",
-    "effective_config",
-}  # what a config is called in their code
+CONFIGS = {"config", "config_dict", "layer_config", "effective_config"}  # names of a config in their code
 
 
 def is_config(node):

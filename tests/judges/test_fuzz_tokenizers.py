@@ -15,22 +15,8 @@ BYTES = list(bytes_to_unicode().values())
 MERGES = ["h e", "Ġ t", "Ġt he", "t he", "a b", "b c", "a bc", "ab c", "' s", "Ġ Ġ", "0 0", "Ã ©", "< a"]
 IN_VOCABULARY = ["<|endoftext|>", "<pad>", "[MASK]", "<s>", "<é>"]
 CONTENTS = ["ab", "bc", "b", "abc", "cab", "he", "the", " the", "Ġthe", "Ġq", "naïve", "é", "Ã©", "日本"]
-CONTENTS += [
-    "本語",
-    "two words",
-    "words",
-    "<a>",
-    "<a><b>",
-    "b><a",
-    "'s",
-    "\n",
-    "  ",
-    " ",
-    "00",
-    "0",
-    "🦊",
-    "e\u0301",
-]
+CONTENTS += ["本語", "two words", "words", "<a>", "<a><b>", "b><a", "'s", "\n", "  ", " ", "00", "0", "🦊"]
+CONTENTS += ["e\u0301"]
 CONTENTS += IN_VOCABULARY + ["<|endoftext|><pad>", "<", "|>", "<|im_start|>", "<|unused260|>", "ſ", "\u00a0"]
 AWKWARD = [*"abcé1² \t\n'’日한🦊👩\u200d\ufe0f\x00\x1c\x7f\u0085\u00a0\u2028\u3000.,<|>[]ǅ\u0301"]
 AWKWARD += ["'S", "'LL", "'ve", " the", "the", "abc", "  ", "\r\n", "\ufeff", "\ufffd", "½", "١٢"]

@@ -157,7 +157,7 @@ def test_what_is_no_text_of_the_model_is_refused(tmp_path, ids):
             r"id2label is \['a', .*expected names for the keys 0, 1",
         ),
         ("GPT2ForSequenceClassification", {"architectures": ["GPT2LMHeadModel"]}, "extras.huggingface.load"),
-        ("GPT2ForSequenceClassification", {"architectures": None}, "is a None"),
+        ("GPT2ForSequenceClassification", {"architectures": None}, "is a GPT2LMHeadModel"),
         (
             "GPT2DoubleHeadsModel",
             {"summary_type": "mean"},
