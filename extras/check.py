@@ -81,7 +81,11 @@ def check_huggingface(folder):  # yields lines
     shaped = "finite, with the shapes that config.json gives"
     yield f"{folder}: {len(flatten(params)):,} arrays: {shaped}; the format has no checksums"
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors"))
-    yield from compare_digests({path: digest_from_hub(path) for path in paths})
+    known = {path: digest_from_hub(path) for path in paths}
+    yield from compare_digests(known)
+    unknown = ", ".join(path.name for path in paths if known[path] is None)
+    if unknown:
+        yield f"no digest is known for {unknown}: a changed number in them would not be found"
 
 
 def describe(hparams):  # -> str
@@ -132,9 +136,6 @@ def compare_digests(known):  # {Path: digest, or None} -> yields lines
             problem = f"{kind} {found.hexdigest()}, expected {digest}: not the released file"
             raise ModelError(path, problem, AGAIN)
         yield f"{path}: {kind} is right, {digest}"
-    unknown = ", ".join(path.name for path in known if known[path] is None)
-    if unknown:
-        yield f"no digest is known for {unknown}: a changed number in them would not be found"
 
 
 def new_hash(path, digest):  # -> hash object
