@@ -16,7 +16,7 @@ import traceback
 from functools import partial
 from itertools import islice, takewhile
 
-from files import ModelError, printable, read_text, shown, visible
+from files import ModelError, printable, read_text, redecoded, shown, visible
 
 HELP = """\
 python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
@@ -334,11 +334,10 @@ def read_prompt(prompt):  # str -> str
     if not prompt:
         raise ValueError("the prompt is empty: give a text to continue (see --help)")
     try:
-        prompt.encode()
-    except UnicodeEncodeError as error:
-        problem = f"the prompt is not valid UTF-8 at character {error.start + 1}"
+        return redecoded(prompt)
+    except UnicodeError as error:
+        problem = f"the prompt is not valid UTF-8 at byte {error.start + 1}"
         raise ValueError(f"{problem}: convert it to UTF-8") from None
-    return prompt
 
 
 def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text

@@ -124,6 +124,15 @@ def plain_text(content, source):  # bytes -> str
     return text
 
 
+def redecoded(text):  # -> str
+    """A word or a line that was typed, as UTF-8 in any locale.
+
+    Bytes that Python could not decode, and keeps as lone surrogates, are decoded again. Raises UnicodeError
+    if they are not UTF-8.
+    """
+    return text.encode("utf-8", "surrogateescape").decode()
+
+
 def unique(pairs):  # -> dict
     """A JSON object as a dict. Raises ValueError for a repeated name: which value counts would be a guess."""
     value = {}

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 import gpt2
+from files import redecoded
 
 ASK = "> "
 
@@ -56,13 +57,10 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text):
         n_most = text.n_ctx - 1
         raise ValueError(f"n_tokens_to_generate is {n_tokens_to_generate}: in a chat at most {n_most} fit")
     print("Type a line, and the model continues it. Ctrl-C stops it, Ctrl-D quits.", file=sys.stderr)
-    sys.stdin.reconfigure(errors="surrogateescape")  # so that `is_text` sees what is not UTF-8
+    sys.stdin.reconfigure(errors="surrogateescape")  # which `redecoded` understands
     while True:
         try:
-            line = input(ASK)
-            if not is_text(line):
-                print("[that line is not UTF-8 text and was left out: type it again]", file=sys.stderr)
-                continue
+            line = redecoded(input(ASK))
             ids = encoder.encode(("\n" if text.ids else "") + line)
             n_forgotten = text.add(ids, n_tokens_to_generate)
             if n_forgotten:
@@ -72,17 +70,10 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text):
                 for piece in to_text(text.generate(n_tokens_to_generate, pick)):
                     print(piece, end="", flush=True)
                 print(flush=True)
+        except UnicodeError:
+            print("[that line is not UTF-8 text and was left out: type it again]", file=sys.stderr)
         except KeyboardInterrupt:
             print(flush=True)
         except EOFError:
             print(flush=True)
             return
-
-
-def is_text(line):  # -> bool
-    """Whether what was typed is text: a byte that is not UTF-8 has become a lone surrogate."""
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -180,7 +180,7 @@ def test_words_of_another_kind_are_refused_under_the_programs_name(capsys, argv,
         (["hi", "--n_tokens_to_generate=True"], "n_tokens_to_generate is 'True'"),
         (["hi", "--n_tokens_to_generate="], "n_tokens_to_generate is ''"),
         (["hi", "--n_tokens_to_generate", "9" * 5000], "n_tokens_to_generate is '999"),
-        (["a\udcffb"], "the prompt is not valid UTF-8 at character 2"),
+        (["a\udcffb"], "the prompt is not valid UTF-8 at byte 2"),
     ],
 )
 def test_a_wrong_use_is_one_line_and_status_2_before_anything_else(asked, capsys, argv, message):
@@ -274,10 +274,17 @@ def test_a_prompt_that_cannot_fit_is_refused_in_little_memory_without_being_toke
 
 
 @pytest.mark.skipif(os.name == "nt", reason="on Windows, words are text, not bytes")
+def test_a_prompt_in_utf8_is_the_same_in_a_locale_that_knows_only_ascii():
+    plain = without_unbuffered() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    there, here = (command("Füchse, 狐", *OPTIONS, env=env) for env in (plain, without_unbuffered()))
+    assert (there.returncode, there.stderr) == (0, b"") and there.stdout == here.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows, words are text, not bytes")
 def test_a_prompt_on_the_command_line_that_is_not_utf8_is_refused():
     done = command(b"caf\xe9", *OPTIONS)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"gpt2.py: the prompt is not valid UTF-8 at character 4: convert it to UTF-8\n"
+    assert done.stderr == b"gpt2.py: the prompt is not valid UTF-8 at byte 4: convert it to UTF-8\n"
 
 
 def test_what_does_not_fit_is_refused_before_any_weight_is_touched(tmp_path):

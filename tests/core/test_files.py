@@ -81,9 +81,7 @@ def test_what_a_terminal_would_obey_is_spelled_and_everything_else_stays(capsys)
         (b"\xef\xbb\xbf\xef\xbb\xbf\r\n", "\ufeff\n", ["byte-order mark", "line ends"]),
     ],
 )
-def test_what_windows_adds_to_a_text_is_left_out_and_said(
-    tmp_path, capsys, monkeypatch, content, text, notes
-):
+def test_what_windows_adds_is_left_out_and_said(tmp_path, capsys, monkeypatch, content, text, notes):
     (tmp_path / "a.txt").write_bytes(content)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     for path, name in ((tmp_path / "a.txt", tmp_path / "a.txt"), ("-", "standard input")):

@@ -157,6 +157,18 @@ def test_a_line_that_is_not_utf8_is_left_out_and_the_chat_goes_on(line, locale):
     assert terminal.end() == 0
 
 
+def test_a_line_in_utf8_is_read_where_the_locale_knows_only_ascii():
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = []
+    for env in ({"LC_ALL": "C.UTF-8"}, ascii_only):
+        terminal = Terminal(*OPTIONS, **env)
+        terminal.wait_for("> ")
+        terminal.type("Die Füchse\n".encode())
+        said.append(terminal.wait_for("> ").partition("\r\n")[2])
+        assert terminal.end() == 0
+    assert said[0] == said[1] != "" and "UTF-8" not in said[0]
+
+
 def test_a_turn_ends_before_the_stop_text():
     terminal = Terminal(*OPTIONS, "--stop= ran")
     terminal.wait_for("> ")
