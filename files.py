@@ -108,7 +108,7 @@ def read_text(path, n_most=None):  # -> str
 def plain_text(content, source):  # bytes -> str
     """UTF-8 as text, without the byte-order mark that Windows puts before it, and with \\n for each \\r\\n.
 
-    Where that changes a text, a line on stderr says so. Raises ValueError if they are not UTF-8.
+    Where that changes a text, a line on stderr says so. Raises ValueError if the bytes are not UTF-8.
     """
     try:
         text = content.decode()
@@ -151,6 +151,18 @@ def is_web_page(beginning):  # -> bool
 def pickles(folder):  # -> list of Path
     """The files in a folder that may be PyTorch's pickles, sorted by name."""
     return sorted(path for path in Path(folder).iterdir() if path.suffix in PICKLES)
+
+
+def archive_damage(file):  # path or open file -> str, or None
+    """What is wrong with a zip archive, such as PyTorch writes; PyTorch itself ignores its checksums."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            part = archive.testzip()
+    except Exception as error:  # whatever bad bytes make zipfile raise
+        return shown(error)
+    return f"{shown(part)} does not match its checksum" if part else None
 
 
 def convert_advice(path):  # -> str

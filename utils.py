@@ -218,9 +218,8 @@ def known(model_size, name):  # -> bytes, SHA-256; each is None where not known
 
 def check_index(model_size, path):
     """Raise ModelError unless an index lists the variables of one of OpenAI's models."""
-    arrays = {
-        name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes(PRESETS[model_size]).items()
-    }
+    table = shapes(PRESETS[model_size])
+    arrays = {name: np.broadcast_to(np.float32(0), shape) for name, shape in table.items()}
     wanted = {name: (array.dtype, array.shape) for name, array in in_openai_layout(arrays).items()}
     if {name: entry[:2] for name, entry in read_index(path).items()} != wanted:
         raise ModelError(path, f"it does not list the variables of OpenAI's {model_size}", MOVE_AWAY)

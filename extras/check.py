@@ -113,9 +113,8 @@ def compare_vocabularies(folder):  # -> str
 
 def digest_from_hub(path):  # -> str, or None where it is not known
     """The digest of a file from the hub: its library names the file in the cache after it, or notes it."""
-    note = (
-        path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
-    )  # hf download --local-dir
+    # as hf download --local-dir leaves it
+    note = path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
     if note.is_file():
         words = read_small(note).split()
         digest = words[1] if len(words) > 1 else ""  # after the commit

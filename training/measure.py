@@ -38,7 +38,8 @@ Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 def read_counts(path, n_vocab):  # -> {name: array}
     """What `train.write_counts` wrote: unigrams [n_vocab], bigrams [n_pairs, 2], bigram_counts [n_pairs].
 
-    Raises ModelError for any other file, and for other vocabularies."""
+    Raises ModelError for any other file, and for other vocabularies.
+    """
     with open(path, "rb") as file:
         try:
             arrays = np.load(file)
@@ -136,7 +137,7 @@ def loss_by_position(texts, encoder, surprise, n_ctx):  # -> [n_ctx], nats
 
 
 def command(text: str = "", model_size: str = "tiny"):
-    """Print, in Markdown, how well a model predicts documents that it has not seen."""
+    """Print, in Markdown, how well a model predicts documents that are new to it."""
     if not text:
         raise ValueError("give a text: python -m training.measure TEXT [MODEL] (see --help)")
     texts = read_documents(text)

@@ -7,11 +7,10 @@ that would fit only by broadcasting, or of another dtype, is refused.
 import hashlib
 import os
 import warnings
-import zipfile
 
 import torch
 
-from files import MIXED_UP, ModelError, shown
+from files import MIXED_UP, ModelError, archive_damage, shown
 
 PARTS = {"run", "n_steps", "leaves", "optimizers"}
 GIVE_THE_SAME = "give the same, or a new folder"
@@ -55,7 +54,7 @@ def read_state(path):  # -> {name: part}
     with open(path, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of old formats
         try:
-            damaged = zipfile.ZipFile(file).testzip()  # PyTorch itself writes checksums, but ignores them
+            damaged = archive_damage(file)
             file.seek(0)
             state = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
         except Exception:  # whatever bad bytes make PyTorch raise

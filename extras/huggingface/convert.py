@@ -24,7 +24,7 @@ from extras.huggingface import task_heads
 from extras.huggingface.config import DEFAULTS, kind_of, read_config, to_hparams
 from extras.huggingface.export import new_folder, save, write_json, write_tensors
 from extras.huggingface.tensors import read_shards
-from files import AGAIN, MIXED_UP, ModelError, printable, shown
+from files import AGAIN, MIXED_UP, ModelError, archive_damage, printable, shown
 from utils import open_model
 from weights import shapes, to_float32
 
@@ -147,14 +147,11 @@ def check_archive(file):
             return
         with zipfile.ZipFile(opened) as archive:
             n_bytes = sum(part.file_size for part in archive.infolist())
-            if n_bytes > file.stat().st_size:
-                raise ModelError(file, f"it is compressed, and would grow to {n_bytes:,} bytes", AGAIN)
-            try:
-                damaged = archive.testzip()
-            except Exception as error:  # whatever bad bytes make zipfile raise
-                damaged = shown(error)
-    if damaged:
-        raise ModelError(file, f"damaged: {shown(damaged)} does not match its checksum", AGAIN)
+        if n_bytes > file.stat().st_size:
+            raise ModelError(file, f"it is compressed, and would grow to {n_bytes:,} bytes", AGAIN)
+        damage = archive_damage(opened)
+    if damage:
+        raise ModelError(file, f"damaged: {damage}", AGAIN)
 
 
 def model_tensors(content, file):  # -> {name: array}
@@ -205,8 +202,9 @@ def check_tensors(state, config, file):
 
 def convert_transposed(content, state, file, out_folder, encoder, activation, n_head):  # -> str
     """nanoGPT, minGPT: matrices are [n_out, n_in], biases may be missing, the vocabulary may be padded."""
-    sizes = content.get("model_args")
-    by_file = sizes.get("n_head") if isinstance(sizes, dict) else None  # only nanoGPT records it
+    sizes = content.get("model_args")  # only nanoGPT records them
+    sizes = sizes if isinstance(sizes, dict) else {}
+    by_file = sizes.get("n_head")
     if by_file is None and n_head is None:
         raise ValueError(f"{file} does not say how many heads a layer has: give --n_head")
     if by_file is not None and n_head not in (None, by_file):
@@ -225,10 +223,9 @@ def convert_transposed(content, state, file, out_folder, encoder, activation, n_
 
 def check_sizes(sizes, config, file):
     """Raise ModelError where nanoGPT's record of the sizes contradicts its tensors."""
-    for name, field in (("n_layer", "n_layer"), ("n_embd", "n_embd"), ("block_size", "n_positions")):
-        recorded = sizes.get(name) if isinstance(sizes, dict) else None
-        if recorded not in (None, config[field]):
-            found = f"its model_args say that {name} is {shown(recorded)}, its tensors {config[field]}"
+    for name, field in {"n_layer": "n_layer", "n_embd": "n_embd", "block_size": "n_positions"}.items():
+        if sizes.get(name) not in (None, config[field]):
+            found = f"its model_args say that {name} is {shown(sizes[name])}, its tensors {config[field]}"
             raise ModelError(file, found, MIXED_UP)
 
 

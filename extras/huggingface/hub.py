@@ -86,7 +86,7 @@ def download(repo, filename, revision):  # -> Path, or None if the model has no 
     try:
         return Path(hub.hf_hub_download(repo, filename, revision=revision))
     except hub.errors.LocalEntryNotFoundError as error:  # no network
-        weights = [kept(name) for name in WEIGHTS if isinstance(kept(name), str)] if is_commit else []
+        weights = [path for path in map(kept, WEIGHTS) if isinstance(path, str)] if is_commit else []
         if weights:
             return file_in(Path(weights[0]).parent, filename)  # the whole model is here
         raise hub_error(error, repo, filename, revision) from None

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from helpers import run_python
@@ -13,6 +14,7 @@ from helpers import run_python
 from files import (
     AGAIN,
     ModelError,
+    archive_damage,
     convert_advice,
     fresh_copy,
     needs,
@@ -178,3 +180,16 @@ def test_a_quoted_name_is_one_word_for_a_shell(tmp_path):
 def test_this_module_needs_no_library():
     code = "import sys, files; print(sorted({'numpy', 'requests', 'regex', 'tqdm'} & set(sys.modules)))"
     assert run_python("-c", code).stdout == b"[]\n"
+
+
+def test_a_wrong_bit_in_an_archive_is_found(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("numbers", bytes(1000))
+    assert archive_damage(path) is None
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    assert archive_damage(path) == "numbers does not match its checksum"
+    path.write_bytes(b"no archive")
+    assert "not a zip file" in archive_damage(path)

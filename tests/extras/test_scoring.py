@@ -299,3 +299,12 @@ def test_transformers_computes_the_same_loss(transformers, tiny, tmp_path, smoot
 def test_a_loss_of_too_few_or_too_many_tokens_is_refused(params, n):
     with pytest.raises(ValueError, match=f"a text of {n} tokens: it must have from 2 to 33"):
         scoring.loss([1] * n, params, 3)
+
+
+def test_a_context_is_checked_where_nothing_of_it_is_read(params):
+    for context, choice in (
+        ([-1, *range(33)], [1]),
+        ([97], []),
+    ):  # what is cut off, and what no choice follows
+        with pytest.raises(ValueError, match="is not an id of this model"):
+            scoring.choose(context, [choice], params, 3)
