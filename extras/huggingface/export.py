@@ -21,14 +21,11 @@ from cli import run
 from encoder import write_merges
 from extras.check import check
 from extras.huggingface import huggingface_name
+from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
 from files import needs, printable, shown
 from utils import load_encoder_hparams_and_params
 from weights import flatten, shapes
-
-with needs("requirements-extras.txt"):
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
 
 HELP = """\
 python -m extras.huggingface.export MODEL OUT_FOLDER [--option value]    a model for transformers
@@ -188,6 +185,10 @@ def write_tensors(path, tensors):
 
     Raises OSError where the system says no, as when the disk is full.
     """
+    with needs("requirements-extras.txt"):
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
+
     path.touch()
     mode = path.stat().st_mode
     in_rows = {name: np.ascontiguousarray(array) for name, array in tensors.items()}  # as the library needs
@@ -208,6 +209,7 @@ def command(model: str = "", out_folder: str = "", *, models_dir: str = "models"
     if not model or not out_folder:
         usage = "python -m extras.huggingface.export MODEL OUT_FOLDER"
         raise ValueError(f"give a model and a folder: {usage} (see --help)")
+    safetensors_library()  # if it is missing, say so before a model is downloaded
     refuse_full(Path(out_folder))
     loaded = load_encoder_hparams_and_params(model, models_dir)  # first, as this may download it
     for _ in check(model, models_dir):

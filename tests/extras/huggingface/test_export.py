@@ -8,7 +8,16 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, command, lively_params, run_python, write_huggingface, write_model
+from helpers import (
+    ROOT,
+    command,
+    lively_params,
+    run_python,
+    without_unbuffered,
+    write_huggingface,
+    write_model,
+)
+from safetensors import SafetensorError
 
 import gpt2
 import weights
@@ -47,6 +56,24 @@ def test_the_command_checks_a_model_and_exports_it(tmp_path, tiny):
 
     done = run_python(*words, "tiny")
     assert done.returncode == 2 and b"give a model and a folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ["extras.huggingface.export", "tiny", "out"],
+            b"safetensors: pip install -r requirements-extras.txt\n",
+        ),
+        (["extras.huggingface.export", "--help"], b""),
+        (["extras.huggingface.convert", "--help"], b""),
+    ],
+)
+def test_without_the_library_a_command_says_in_one_line_what_to_install(tmp_path, words, message):
+    (tmp_path / "safetensors.py").write_text("raise ImportError('no safetensors')\n")
+    done = run_python("-m", *words, env=without_unbuffered() | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == bool(message) and done.stderr.count(b"\n") == bool(message)
+    assert done.stderr.endswith(message)
 
 
 @pytest.fixture
@@ -258,7 +285,7 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path, tiny, params, monkeypatc
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         export.save(tmp_path / "out", tiny[0], HPARAMS, params)
     assert list(tmp_path.iterdir()) == []
@@ -290,9 +317,9 @@ def test_a_disk_without_room_is_one_clear_line(tmp_path):
 
 def test_a_library_that_cannot_write_raises_an_error_of_the_system(tmp_path, tiny, params, monkeypatch):
     def full(*args, **kwargs):
-        raise export.SafetensorError("I/O error: No space left on device (os error 28)")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(export, "save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
     with pytest.raises(OSError, match="model.safetensors cannot be written: .* No space left on device"):
         export.save(tmp_path / "out", tiny[0], HPARAMS, params)
     assert list(tmp_path.iterdir()) == []
