@@ -1,250 +1,216 @@
-"""The command line: `python gpt2.py PROMPT [--option value]`, and any function as a command.
+"""The command `python gpt2.py PROMPT [--option value]`: what its options mean.
 
-python-fire sorts the words of a command into positional words and options with their values, and does no more
-here. Left alone it reads words as Python ("42" is a number, "a # b" is "a"), ends arguments at "-", and calls
-methods of results; but a prompt is the literal text, and a typo must be refused. So `call` gives fire a
-function that takes anything, and checks what fire found against the signature of the real function.
+An option that changes the text replaces one of three values: the model, the function that picks the next id,
+or the stream of ids. `command` puts them together, in the order in which they are needed.
 """
 
-import inspect
-import io
-import os
 import re
 import secrets
 import sys
-import traceback
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 
-from files import ModelError, printable, read_text, redecoded, shown, visible
+from files import ROOT, printable, redecoded, say, shown, to_stderr
+from names import MODELS_DIR
+from text import announce_reading, prompt_ids, read_prompt, separated, text_of, write
 
 HELP = """\
-python gpt2.py PROMPT [--option value]    GPT-2 continues the prompt
+python gpt2.py PROMPT [N [MODEL]] [--option value]    GPT-2 continues the prompt
 
-PROMPT                     the text to continue; - reads it from standard input
-                           (a byte-order mark is dropped, \\r\\n becomes \\n);
-                           write one that begins with -- as --prompt="--...";
-                           with none, on a terminal: line by line, as in a chat
---n_tokens_to_generate 40  how many tokens to add, at most
---model_size 124M          124M, 355M, 774M, 1558M: OpenAI's, downloaded once;
+PROMPT                     the text to continue, in quotes; without it, or with
+                           -, piped text is read; without it on a terminal, a
+                           chat starts; one that begins with -- is given as
+                           --prompt="--..."
+-n, --n_tokens_to_generate N
+                           how many tokens to add, at most; by default 40
+-m, --model_size MODEL     124M (the default), 355M, 774M, 1558M: OpenAI's,
+                           downloaded once (124M: half a gigabyte);
                            tiny: a small model included here, no network;
                            a folder with a model, in OpenAI's layout or that of
                            Hugging Face; or the name of a model on its hub:
                            gpt2-xl, distilgpt2, owner/name, owner/name@revision
---models_dir models        the folder for downloaded models
---temperature 0.8          draw each token at random; below 1 the likely ones
-                           come more often, 0 takes the likeliest
---top_k 40                 draw from the 40 likeliest
+--models_dir FOLDER        for downloaded models; by default
+                           $PLAINGPT_MODELS_DIR, or models beside the program
+
+Without the next five, the likeliest token is taken; with any of them, one is
+drawn at random (the numbers are examples):
+-t, --temperature 0.8      below 1, likely tokens come more often; above 1, less
+                           often; 0 takes the likeliest
+--top_k 40                 draw from the 40 likeliest; 0 draws from all
 --top_p 0.9                draw from the likeliest that together reach 0.9
 --min_p 0.05               draw from those at least 0.05 times as likely as the
                            likeliest
+--seed 0                   draw the same text each time
+
 --repetition_penalty 1.2   make tokens already in the text less likely
---seed 0                   draw the same text each time; without any of these
-                           six options, always take the likeliest token
 --n_samples 3              draw this many texts, with a line of dashes between
---stop TEXT                end before this text
---explain                  show on stderr how each token is chosen
+--stop TEXT                end before this text, in which \\n is a line end, \\t a
+                           tab, and \\\\ a backslash
+--keep_last                of a prompt that is too long, use the end that fits
+--past_context             when the context is full, forget the first half of
+                           the text, say so on stderr, and continue
 --lookup                   the same text, faster where it repeats itself
+--explain                  show on stderr how each token is chosen: <- marks it
+--stats                    show on stderr tokens, speed and memory, at the end
+
+--models                   list the models on this machine
 --check                    compare the files of the model with their checksums,
                            and say what was compared; no prompt, no download
---debug                    show where in the program an error arose
-
-Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
+--version                  print the versions of this program, Python and NumPy
 """
-SEPARATOR = "\n" + 15 * "-" + "\n"  # between samples
 AT_ONCE = 32  # samples that are made together: each takes up to 75 MB of memory, for 124M
-LONGEST_PROMPT = 2**27  # bytes on standard input: more than any model here can see
+ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}  # in the text for --stop
+APART = (("n_samples", "lookup"), ("n_samples", "explain"), ("past_context", "lookup"))
 
-# ---- any function as a command -----------------------------------------------------------------------------
-
-
-def run(argv=None, function=None, help=HELP, program="gpt2.py"):  # list of str -> exit status
-    """Run a function, by default `command`, as the command of this name; an error is one line on stderr."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    debug = "--debug" in argv
-    if debug:
-        argv.remove("--debug")
-    prepare_streams()
-    try:
-        if "--help" in argv or argv == ["-h"]:
-            print(help, end="", flush=True)
-        else:
-            call(function or command, argv, program)
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader is gone: what Python flushes at exit must go nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        status, line = report(error)
-        print(f"{program}: {line}", file=sys.stderr)
-        return status
-
-
-def prepare_streams():
-    """Let no output fail because of its characters, or because a stream is closed.
-
-    A character that the encoding of stdout lacks becomes a ?. A closed stream, which Python sets to None,
-    becomes the null device.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-
-
-def report(error):  # -> exit status, one line
-    """2 if the command was wrong; 1 if a file, a download or the machine is at fault."""
-    line = shown(" ".join(str(error).splitlines()), 1500)
-    if isinstance(error, ModuleNotFoundError):  # a library of the core; for the others see files.needs
-        return 1, f"{line}: pip install -r requirements.txt"
-    if isinstance(error, (ModelError, FloatingPointError, OSError, ImportError)):
-        return 1, line
-    if isinstance(error, ValueError):
-        return 2, line
-    return 1, f"{type(error).__name__}: {line} (--debug shows where)"
-
-
-def call(function, argv, program):
-    """Call a function with the words of a command line.
-
-    Annotations say how words are read: int and float as numbers, bool as an option without a value, and all
-    others literally. The first word, unless it begins with --, is the first argument, even if it looks like
-    a number or an option. Raises ValueError for an unexpected word.
-    """
-    parameters = inspect.signature(function).parameters
-    first = next(iter(parameters))
-    advice = f"(see --help); if it is part of the {first}, write --{first}=..."
-    words = list(argv)
-    if words and not words[0].startswith("--"):
-        words[0] = f"--{first}={words[0]}"
-    switches = [name for name, parameter in parameters.items() if parameter.annotation is bool]
-    words = [f"{word}=yes" if option_name(word) in switches and "=" not in word else word for word in words]
-    check_options(words, advice)
-    values, options = sort_words(words, program)
-    unknown = options.keys() - parameters.keys()
-    if unknown:
-        raise ValueError(f"unknown option --{min(unknown)} {advice}")
-    in_order = [name for name, parameter in parameters.items() if parameter.kind != parameter.KEYWORD_ONLY]
-    free = [name for name in in_order if name not in options]
-    if len(values) > len(free):
-        word = values[len(free)]
-        raise ValueError(f"{word!r} is one word too many: put a {first} of several words in quotes")
-    options |= zip(free, values)
-    function(**{name: read_value(name, word, parameters[name].annotation) for name, word in options.items()})
-
-
-def option_name(word):  # "--top-k=40" -> "top_k"; None for other words
-    """The name in a word that python-fire takes for an option: -5 is not one."""
-    if re.match("--|-[a-zA-Z]", word) is None:
-        return None
-    return word.partition("=")[0].lstrip("-").replace("-", "_")
-
-
-def sort_words(words, program):  # -> list of positional words, {option: word}
-    """How python-fire sorts words; every word stays text."""
-    import fire
-    from fire.decorators import SetParseFn
-
-    found = []
-
-    def take_anything(*values, **options):
-        found.append((values, options))
-
-    as_text = SetParseFn(str)(take_anything)
-    fire.Fire(as_text, [*words, "--", "--separator=\0"], name=program)
-    return found[0]
-
-
-def check_options(words, advice):
-    """Raise ValueError for an option that is given twice, or has no value: python-fire would make it True."""
-    names = set()
-    for word, following in zip(words, [*words[1:], "--"]):
-        name, option = option_name(word), word.partition("=")[0]
-        if name is None:
-            continue
-        if not name:
-            raise ValueError(f"{word} is not an option {advice}")
-        if "=" not in word and option_name(following) is not None:
-            raise ValueError(f"{option} has no value {advice}")
-        if name in names:
-            raise ValueError(f"{option} is given twice {advice}")
-        names.add(name)
-
-
-def read_value(name, word, kind):  # str -> what an annotation asks for
-    """The value of an argument. Raises ValueError for a word of another kind."""
-    if kind is bool and word != "yes":
-        raise ValueError(f"--{name} is given {word!r}: it takes no value (see --help)")
-    if kind is int and not re.fullmatch("[0-9]{1,9}", word):
-        raise ValueError(f"{name} is {word!r}, not a whole number; put a text of several words in quotes")
-    if kind is float and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,20})?|\.[0-9]{1,20}", word):
-        raise ValueError(f"{name} is {word!r}, not a number such as 0.9")
-    return kind(word) if kind in (bool, int, float) else word
-
-
-# ---- GPT-2's command ---------------------------------------------------------------------------------------
+# ---- the command -------------------------------------------------------------------------------------------
 
 
 def command(
     prompt: str = None,
     n_tokens_to_generate: int = 40,
     model_size: str = "124M",
-    models_dir: str = "models",
     *,
+    models_dir: str = MODELS_DIR,
     temperature: float = None,
     top_k: int = None,
     top_p: float = None,
     min_p: float = None,
-    repetition_penalty: float = None,
     seed: int = None,
+    repetition_penalty: float = None,
     n_samples: int = 1,
     stop: str = None,
+    keep_last: bool = False,
+    past_context: bool = False,
     lookup: bool = False,
     explain: bool = False,
+    stats: bool = False,
+    models: bool = False,
     check: bool = False,
+    version: bool = False,
 ):
-    """Refuse wrong arguments before any file is touched, then write the continuation to stdout.
-
-    Each option replaces one of the values that are passed on: the model, the picks, the streams of ids.
-    """
+    """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    draws = temperature != 0 and (seed is not None or any(value is not None for value in settings.values()))
     settings |= {"repetition_penalty": repetition_penalty}
-    draws = seed is not None or any(value is not None for value in settings.values())
-    if n_samples < 1 or (n_samples > 1 and (not draws or lookup or explain)):
-        several = "or more with an option that draws, such as --seed 0, and without --lookup or --explain"
-        raise ValueError(f"n_samples is {n_samples}, expected 1, {several}")
-    if stop == "":
-        raise ValueError("stop is empty: give the text to stop at")
-    new_pick = sampling_picks(seed, settings) if draws else greedy_pick
-    if check:
-        print_check(prompt, model_size, models_dir)
+    given = {"n_samples": n_samples > 1, "lookup": lookup, "past_context": past_context}
+    given |= {"keep_last": keep_last, "explain": explain, "stats": stats}
+    check_together(given, n_samples, draws)
+    new_pick = pick_maker(settings, draws, seed)
+    stop = unescaped(stop)
+    if not models_dir:
+        raise ValueError("models_dir is empty: give a folder, or leave --models_dir out")
+    reports = [name for name, asked in (("models", models), ("check", check), ("version", version)) if asked]
+    if reports:
+        check_report(reports, prompt, given | settings | {"seed": seed, "stop": stop})
+        print_report(reports[0], model_size, models_dir)
         return
     if prompt is None and sys.stdin.isatty():
-        if n_samples > 1 or lookup or explain:
-            raise ValueError("--n_samples, --lookup and --explain need a prompt")
-        converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop)
+        refuse_in_chat(given)
+        converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws)
         return
-    prompt = read_prompt(prompt or "")
-    new_picks = partial(picks_for, new_pick, n_samples, settings if explain else None)
-    samples = with_lookup if lookup else plain
-    if n_samples > 1:
-        samples = batched
-    write(stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop))
+
+    from utils import open_model
+
+    prompt = read_prompt(prompt)
+    encoder, hparams, load_params = open_model(model_size, models_dir)
+    ids = prompt_ids(prompt, 0 if past_context else n_tokens_to_generate, keep_last, encoder, hparams)
+    params = load_params()  # only now: half a gigabyte for 124M
+    announce_reading(len(ids), hparams)
+    picks = (new_pick(ids, i) for i in range(n_samples))
+    picks = explained(picks, ids, settings, encoder) if explain else picks
+    picks, stats_line = timed(picks, len(ids)) if stats else (picks, None)
+    samples = forgetting if past_context else with_lookup if lookup else batched if n_samples > 1 else plain
+    new_texts = samples(ids, params, hparams["n_head"], n_tokens_to_generate, picks)
+    write(separated(text_of(new_ids, encoder, stop) for new_ids in new_texts), stats_line)
 
 
-def print_check(prompt, model_size, models_dir):
-    """Print what was compared; see extras/check.py."""
-    from extras.check import check
+def check_together(given, n_samples, draws):
+    """Raise ValueError for options that do not go together. given: {option: whether it is given}."""
+    for one, other in APART:
+        if given[one] and given[other]:
+            raise ValueError(f"--{one} and --{other} cannot be used together: leave one out")
+    if n_samples < 1:
+        raise ValueError(f"n_samples is {n_samples}: it must be 1 or more")
+    if n_samples > 1 and not draws:
+        problem = (
+            "all texts would be the same: give --seed, or another option that draws, and no --temperature 0"
+        )
+        raise ValueError(f"n_samples is {n_samples}: {problem}")
 
+
+def check_report(reports, prompt, given):
+    """Raise ValueError for what --models, --check or --version cannot use. reports: which are asked for."""
+    option, *others = reports
     if prompt is not None:
-        raise ValueError(f"--check takes no prompt, but {shown(prompt, 50)!r} is given (see --help)")
-    for line in check(model_size, models_dir):
-        print(printable(line), flush=True)
+        advice = "a model is given with --model_size"
+        raise ValueError(f"--{option} takes no prompt, but {shown(prompt, 50)!r} is given: {advice}")
+    for other in [
+        *others,
+        *(name for name, value in given.items() if value is not None and value is not False),
+    ]:
+        raise ValueError(f"--{option} and --{other} cannot be used together: leave one out")
+
+
+def refuse_in_chat(given):
+    """Raise ValueError for options that need a prompt. given: {option: whether it is given}."""
+    for option, is_given in given.items():
+        if is_given:
+            raise ValueError(f"--{option} needs a prompt: a chat cannot use it")
+
+
+def unescaped(stop):  # str or None -> str or None
+    r"""The text to stop at, in which \n, \t and \\ stand for a line end, a tab and a backslash."""
+    if stop == "":
+        raise ValueError("stop is empty: give the text to stop at")
+    try:
+        return stop and re.sub(r"\\[nt\\]", lambda match: ESCAPES[match[0]], redecoded(stop))
+    except UnicodeError:
+        raise ValueError("stop is not valid UTF-8: convert it to UTF-8") from None
+
+
+# ---- reports -----------------------------------------------------------------------------------------------
+
+
+def print_report(option, model_size, models_dir):
+    """Print what --models, --check or --version asks for, line by line."""
+    if option == "models":
+        from extras import available
+
+        lines = available.lines(models_dir)
+    elif option == "check":
+        from extras import check
+
+        lines = check.check(model_size, models_dir)
+    else:
+        lines = [versions()]
+    for line in lines:
+        print(printable(line), flush=True)  # names in it may come from anywhere
+
+
+def versions():  # -> str
+    """The versions of this program, as pyproject.toml has it, of Python and of NumPy."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    own = re.search(r'^version = "(.*)"$', project, re.MULTILINE)[1]
+    return f"plainGPT {own}, Python {python_version()}, NumPy {version('numpy')}"
+
+
+# ---- picks and streams -------------------------------------------------------------------------------------
+
+
+def pick_maker(settings, draws, seed):  # -> function (ids of a text, number of the sample) -> pick
+    """The pick for each text: the likeliest token, or one drawn at random.
+
+    Without a seed, every run draws a new text.
+    """
+    if not draws and all(value is None for value in settings.values()):
+        return greedy_pick
+    from extras import sampling
+
+    new_seed = secrets.randbits(32) if seed is None else seed
+    return sampling.pick_maker(new_seed if draws else None, **settings)
 
 
 def greedy_pick(ids, i):  # ids of a text, number of the sample -> pick
@@ -254,22 +220,20 @@ def greedy_pick(ids, i):  # ids of a text, number of the sample -> pick
     return argmax
 
 
-def sampling_picks(seed, settings):  # -> (ids, i) -> pick
-    """Tokens drawn at random with these settings; without a seed, a new text each time."""
-    from extras.sampling import pick_maker
+def explained(picks, ids, settings, encoder):  # yields picks
+    """The same picks, but stderr shows how each chooses."""
+    from extras import explain
 
-    return pick_maker(secrets.randbits(32) if seed is None else seed, **settings)
+    for pick in picks:
+        yield explain.explained(pick, ids, settings, encoder, to_stderr)
 
 
-def picks_for(new_pick, n_samples, shown_settings, ids, encoder):  # yields a pick for each sample
-    """The picks that continue ids; with shown_settings, stderr shows how each one chooses."""
-    for i in range(n_samples):
-        pick = new_pick(ids, i)
-        if shown_settings is not None:
-            from extras.explain import explained
+def timed(picks, n_prompt):  # -> picks, () -> str
+    """The same picks, and a function that says in the end how fast they came."""
+    from extras.stats import Clock
 
-            pick = explained(pick, ids, shown_settings, encoder, sys.stderr.write)
-        yield pick
+    clock = Clock(n_prompt)
+    return clock.timed(picks), clock.line
 
 
 def plain(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
@@ -296,80 +260,27 @@ def batched(ids, params, n_head, n, picks):  # yields a stream of ids for each p
         yield from batching.samples(ids, params, n_head, n, group)
 
 
-def stream_text(prompt, n_tokens_to_generate, model_size, models_dir, new_picks, samples, stop):  # -> pieces
-    """The model's continuations of the prompt, piece by piece, each up to the end of its text or `stop`.
+def forgetting(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
+    """The same ids until the context is full; then the first half is forgotten, and the text continues."""
+    from extras.chat import Conversation
 
-    new_picks: ids, encoder -> a pick for each sample; samples: plain, with_lookup or batched.
-    """
-    from gpt2 import check_inputs
+    for pick in picks:
+        text = Conversation(params, n_head)
+        text.add(ids)
+        yield text.generate(n, pick)
+
+
+# ---- chat --------------------------------------------------------------------------------------------------
+
+
+def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws):
+    """Continue what the user types, line by line; see extras/chat.py."""
+    from extras import chat
     from utils import open_model
 
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    ids = encoder.encode(prompt, n_most=hparams["n_ctx"])
-    check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])
-    params = load_params()  # only now: half a gigabyte for 124M
-    picks = new_picks(ids, encoder)
-    for i, new_ids in enumerate(samples(ids, params, hparams["n_head"], n_tokens_to_generate, picks)):
-        yield SEPARATOR if i else ""
-        yield from text_of(new_ids, encoder, stop)
-
-
-def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop):
-    """Continue what the user types, line by line; see extras/chat.py."""
-    from extras.chat import chat
-    from utils import load_encoder_hparams_and_params
-
-    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir)
-    to_text = partial(text_of, encoder=encoder, stop=stop)
-    chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text)
-
-
-def read_prompt(prompt):  # str -> str
-    """The prompt, or, for "-", standard input without its final newline.
-
-    Raises ValueError if it is empty or not text.
-    """
-    if prompt == "-":
-        prompt = read_text("-", LONGEST_PROMPT).removesuffix("\n")
-    if not prompt:
-        raise ValueError("the prompt is empty: give a text to continue (see --help)")
-    try:
-        return redecoded(prompt)
-    except UnicodeError as error:
-        problem = f"the prompt is not valid UTF-8 at byte {error.start + 1}"
-        raise ValueError(f"{problem}: convert it to UTF-8") from None
-
-
-def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
-    """The text of ids as they come, up to an id that ends a text, or the text `stop`."""
-    new_ids = takewhile(lambda new_id: new_id not in encoder.stop_ids, new_ids)
-    pieces = until(encoder.decode_stream(new_ids), stop)
-    return map(visible, pieces) if sys.stdout.isatty() else pieces
-
-
-def until(pieces, stop=None):  # pieces of text -> pieces of text
-    """The text before `stop`, if given; what may be the beginning of `stop` waits until that is clear."""
-    waiting = ""
-    for piece in pieces:
-        waiting += piece
-        if stop and stop in waiting:
-            yield waiting.partition(stop)[0]
-            return
-        n_most = min(len(stop or ""), len(waiting) + 1)
-        n_held = max((n for n in range(n_most) if waiting.endswith(stop[:n])), default=0)
-        yield waiting[: len(waiting) - n_held]
-        waiting = waiting[len(waiting) - n_held :]
-    yield waiting
-
-
-def write(pieces):
-    """Write text as it comes, then one newline."""
-    written = False
-    try:
-        for piece in pieces:
-            written = written or piece != ""
-            print(piece, end="", flush=True)
-    except KeyboardInterrupt:
-        print(end="\n" if written else "", flush=True)  # what was written stays, on a line of its own
-        raise
-    print(flush=True)
+    chat.check_room(n_tokens_to_generate, hparams["n_ctx"])
+    params, to_text = load_params(), partial(text_of, encoder=encoder, stop=stop)
+    if not draws:
+        say("The likeliest token is taken each time, and the text may repeat itself: --top_p 0.8 draws.")
+    chat.chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text)

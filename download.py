@@ -12,12 +12,11 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
-from urllib.parse import quote, unquote, urljoin
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from files import ModelError, is_web_page, say, shown
+from files import ModelError, is_web_page, say, shown, shown_size
 
 TIMEOUTS = (10, 30)  # seconds: to connect, and between two bytes
 PAUSES = (1, 2, 4, 8)  # seconds to wait before each retry that follows one without a new byte
@@ -52,6 +51,17 @@ def download_file(url, path, n_bytes=None, sha256=None, check=None):
             os.replace(part, path)
         finally:
             discard([part for part, etag in parts(path) if not etag])  # no download can resume from them
+
+
+def announce_files(sizes, owner, url, folder):  # {name: bytes, or None where not known}
+    """Say on stderr what is about to be downloaded: files, size, whose they are, from where, to where."""
+    n_bytes = sum(size or 0 for size in sizes.values())  # a file of unknown size is a small one
+    n_have = sum(resumable(folder / name)[2] for name in sizes) if folder.is_dir() else 0
+    amounts = [shown_size(n_bytes)] if n_bytes else []
+    if n_have:
+        amounts.append(f"{shown_size(n_have)} of it already here")
+    files = ", ".join(sizes) + (f" ({', '.join(amounts)})" if amounts else "")
+    say(f"downloading {owner}: {files} from {urlsplit(url).netloc} to {folder}")
 
 
 @contextlib.contextmanager
@@ -148,8 +158,7 @@ def fetch(url, path, n_bytes, sha256):  # -> Path of a complete part, {"length",
 def wait(name, interrupted, pause):
     """Sleep before a retry: for `pause` seconds, or longer if the server asks, up to a minute."""
     pause = max(pause, min(interrupted.pause, 60))
-    if sys.stderr.isatty():
-        say(f"{name}: {interrupted}; trying again in {pause:g} s")
+    say(f"{name}: {interrupted}; trying again in {pause:g} s")
     time.sleep(pause)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 AGAIN = "get a fresh copy"
 MIXED_UP = "one of the two belongs to another model, or is incomplete: use complete files of one model"
+ROOT = Path(__file__).resolve().parent  # of the project
 LARGEST_TEXT = 2**27  # bytes in a file of sizes, tokens or merges
+LARGE = 2 * 10**8  # bytes that may take longer than a second to check or to convert
 PICKLES = (".bin", ".pt", ".pth")  # suffixes of PyTorch's files
 
 
@@ -47,7 +49,13 @@ def shown(value, n_most=200):  # -> str
 
 def say(line):
     """Print a line on stderr; names in it may come from anywhere, so it is made printable."""
-    print(printable(line), file=sys.stderr, flush=True)
+    to_stderr(printable(line) + "\n")
+
+
+def to_stderr(text):
+    """Write a text to stderr; if nobody can read it there, the work goes on without."""
+    with contextlib.suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -67,7 +75,37 @@ def needs(requirements):
     try:
         yield
     except ImportError as error:
-        raise ImportError(f"{error}: pip install -r {requirements}", name=error.name) from None
+        raise ImportError(f"{error}: {how_to_install(requirements)}", name=error.name) from None
+
+
+def how_to_install(requirements):  # -> str
+    """What to do about a missing library: activate the environment that was made for it, or install it."""
+    install = f"pip install -r {quoted(from_here(ROOT / requirements))}"
+    environment, windows = ROOT / ".venv", os.name == "nt"
+    script = from_here(environment / ("Scripts" if windows else "bin") / "activate")
+    activate = script if windows else f". {quoted(script)}"
+    if environment.is_dir() and Path(sys.prefix).resolve() != environment:
+        return f"activate the environment ({activate}), or {install}"
+    if sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ:
+        return install
+    make = f"{'py' if windows else 'python3'} -m venv {quoted(from_here(environment))}"
+    return f"{make}, then {activate}, then {install}"
+
+
+def from_here(path):  # -> str
+    """A path as seen from the current folder, if it is below that."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except (ValueError, OSError):  # it is not; or the current folder was deleted
+        return str(path)
+
+
+def similar(word, names, least=0.6):  # -> list of str
+    """The names that a misspelled word may mean, the most similar first; least: how much of them agrees."""
+    import difflib
+
+    by_lower = {name.lower(): name for name in names}
+    return [by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, cutoff=least)]
 
 
 def read_json(path):  # -> dict
@@ -175,3 +213,18 @@ def quoted(path):  # -> str
     """A path, or any name, as one word of a command that a reader can paste into a shell."""
     path = str(path) if str(path).isprintable() else "FILE"
     return shlex.quote(f"./{path}" if path.startswith("-") else path)
+
+
+def say_if_large(work, n_bytes):
+    """Say on stderr what begins now, and on how much, if it may take longer than a second."""
+    if n_bytes > LARGE:
+        say(f"{work}: {shown_size(n_bytes)}")
+
+
+def shown_size(n_bytes):  # 497759232 -> "498 MB"
+    """A number of bytes in the unit that suits it: below 10 with one decimal, above as a whole number."""
+    for unit, n in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if n_bytes >= n:
+            amount = n_bytes / n
+            return f"{amount:.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}".replace(".0 ", " ")
+    return f"{n_bytes} bytes"

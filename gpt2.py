@@ -28,10 +28,10 @@ np.sqrt(2) is a float64 and would widen every array it meets.
 The math checks nothing: files are checked when they are read, ids when `stream` begins.
 """
 
-if __name__ == "__main__":  # first, so that cli.py handles Ctrl-C and a missing NumPy
-    from cli import run
+if __name__ == "__main__":  # first, so that Ctrl-C or a missing NumPy is handled there
+    from program import run
 
-    raise SystemExit(run())
+    raise SystemExit(run("cli", program="gpt2.py"))
 
 import numpy as np
 

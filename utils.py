@@ -1,28 +1,19 @@
 """From a model's name to its encoder, hparams and params: find out once what the name means, then read."""
 
 import os
-import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from checkpoint import compare_checksums, in_openai_layout, read_checkpoint, read_index
-from download import download_file
+from download import announce_files, download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, pickles, read_json
+from names import RELEASED, is_hub_name, unknown_name
 from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
-RELEASED = ("124M", "355M", "774M", "1558M")
-RENAMED = {"117M": "124M", "345M": "355M", "762M": "774M", "1542M": "1558M"}  # by OpenAI, in 2019
-SHORT_NAMES = {  # from the time when names on the Hugging Face hub had no owner
-    "gpt2": "openai-community/gpt2",
-    "gpt2-medium": "openai-community/gpt2-medium",
-    "gpt2-large": "openai-community/gpt2-large",
-    "gpt2-xl": "openai-community/gpt2-xl",
-    "distilgpt2": "distilbert/distilgpt2",
-}
 DATA = "model.ckpt.data-00000-of-00001"
 BEFORE_WEIGHTS = ("hparams.json", "encoder.json", "vocab.bpe")  # small files, enough to check a prompt
 WEIGHTS = ("model.ckpt.index", DATA)
@@ -87,18 +78,12 @@ def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revisi
     if model_size == "tiny":
         return "openai", Path(__file__).resolve().parent / "models" / "tiny"
     if model_size in RELEASED:
-        return "released", Path(models_dir) / model_size
+        return "released", Path(models_dir).expanduser() / model_size
     if os.path.isdir(model_size):
         return layout_of(model_size), Path(model_size)
-    if model_size in RENAMED:
-        raise ValueError(f"model_size is {model_size!r}, which OpenAI renamed: use {RENAMED[model_size]}")
-    if os.path.isfile(model_size):
-        raise ValueError(f"{model_size} is a file, but a model is a folder; {convert_advice(model_size)}")
-    name = str(model_size).partition("@")[0]
-    if name in SHORT_NAMES or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+    if is_hub_name(str(model_size)):
         return "huggingface", model_size
-    allowed = f"tiny, {', '.join(RELEASED)}, an existing folder, or a name on the Hugging Face hub"
-    raise ValueError(f"model_size is {model_size!r}, expected {allowed} (gpt2, owner/name)")
+    raise unknown_name(str(model_size))
 
 
 def layout_of(folder):  # -> "openai" or "huggingface"
@@ -193,22 +178,30 @@ def download_gpt2_files(model_size, model_dir, names=FILES):
     """
     if model_size not in RELEASED:
         raise ValueError(f"model_size is {model_size!r}: OpenAI's models are {', '.join(RELEASED)}")
-    for name in names:
-        path = Path(model_dir) / name
-        if not path.exists():
-            n_bytes, sha256 = known(model_size, name)
-            check = None if sha256 else partial(check_content, model_size, path)
-            index = path.with_name("model.ckpt.index")
-            if check and name == DATA and index.exists():
-                check_index(model_size, index)  # before gigabytes are downloaded that it does not fit
-            try:
-                download_file(f"{BASE_URL}/{model_size}/{name}", path, n_bytes, sha256, check)
-            except ModelError as error:
-                advice = f"{error.advice or 'try again'}, or use --model_size tiny, which needs no network"
-                raise ModelError(error.what, error.problem, advice) from None
-            except OSError as error:
-                advice = f"{error.strerror or error}; use --models_dir to choose another folder"
-                raise OSError(error.errno, advice, error.filename) from None
+    folder = Path(os.path.abspath(model_dir))
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        sizes = {name: known(model_size, name)[0] for name in missing}
+        announce_files(sizes, f"OpenAI's {model_size}", BASE_URL, folder)
+    for name in missing:
+        download_gpt2_file(model_size, folder / name)
+
+
+def download_gpt2_file(model_size, path):
+    """Download one file of one of OpenAI's models; an error says what a user of the command can do."""
+    n_bytes, sha256 = known(model_size, path.name)
+    check = None if sha256 else partial(check_content, model_size, path)
+    index = path.with_name("model.ckpt.index")
+    if check and path.name == DATA and index.exists():
+        check_index(model_size, index)  # before gigabytes are downloaded that it does not fit
+    try:
+        download_file(f"{BASE_URL}/{model_size}/{path.name}", path, n_bytes, sha256, check)
+    except ModelError as error:
+        advice = f"{error.advice or 'try again'}, or use --model_size tiny, which needs no network"
+        raise ModelError(error.what, error.problem, advice) from None
+    except OSError as error:
+        advice = f"{error.strerror or error}; use --models_dir to choose another folder"
+        raise OSError(error.errno, advice, error.filename) from None
 
 
 def known(model_size, name):  # -> bytes, SHA-256; each is None where not known

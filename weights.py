@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from files import AGAIN, MIXED_UP, ModelError, shown
+from files import AGAIN, MIXED_UP, ModelError, say, shown
 
 PRESETS = {  # hparams by model name: the one included here, and OpenAI's (Radford et al. 2019, table 2)
     "tiny": {"n_vocab": 4000, "n_ctx": 256, "n_embd": 192, "n_head": 6, "n_layer": 6},
@@ -19,6 +19,7 @@ PRESETS = {  # hparams by model name: the one included here, and OpenAI's (Radfo
     "1558M": {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1600, "n_head": 25, "n_layer": 48},
 }
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # which NumPy lacks: the upper half of a float32
+MANY = 250_000_000  # weights that may take longer than a second to read
 LARGEST_WEIGHT = 1e4  # far above any trained one (4.7 in the bundled model); from 1e19 on, squares overflow
 # the largest value that is accepted for each size
 LARGEST = {"n_vocab": 10**6, "n_ctx": 10**6, "n_embd": 10**5, "n_head": 10**3, "n_layer": 10**3}
@@ -116,9 +117,12 @@ def to_params(arrays, hparams, source, hparams_file="hparams.json", original_nam
     """Check arrays, wherever they came from, against `shapes(hparams)`, widen them to float32, and nest them.
 
     arrays: {OpenAI's name: array}. Raises ModelError for a missing or unknown name, a wrong shape or dtype,
-    NaN or ∞; it names the source, the hparams_file, and each array by its original_name in the source.
+    NaN or ∞; it names the source, the hparams_file, and each array by its original_name in the source. A line
+    on stderr says that it begins, if it may take longer than a second.
     """
     table = shapes(hparams)
+    if count(hparams) > MANY:
+        say(f"reading {count(hparams) / 1e6:,.0f} million weights")
     missing, unknown = table.keys() - arrays.keys(), arrays.keys() - table.keys()
     for problem, names in (("is missing", missing), ("is unknown", unknown)):
         if names:

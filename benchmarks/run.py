@@ -4,7 +4,15 @@ All get the same random weights in the shape of 124M and the same ids. Each runs
 take turns: A B C, A B C. The result, a page of Markdown, is printed and put into benchmarks/README.md.
 """
 
-import argparse
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project
+    from program import run
+
+    raise SystemExit(run("benchmarks.run", "benchmarks/requirements.txt"))
+
 import datetime
 import importlib.metadata
 import importlib.util
@@ -24,12 +32,19 @@ from statistics import median
 import numpy as np
 
 import gpt2
+import names
 import utils
 import weights
 from benchmarks import formats
 from benchmarks.rivals import INSTALLED, N_THREADS, RIVALS
 from extras import speculative
 
+HELP = """\
+python -m benchmarks.run [--option value]    plainGPT beside its peers, half an hour
+
+--rounds 5         turns of each peer
+--sizes 124M,355M  shapes in the second table, by default all
+"""
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "models" / "benchmark"
 OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns only, in short tasks
@@ -50,9 +65,16 @@ PAUSE = 0.5  # seconds before each turn: threads of the last one may still spin,
 PROMPT = "The little fox"  # ten tokens of the benchmark's vocabulary
 
 
-def main(rounds, sizes):
+def command(rounds: int = 5, sizes: str = ",".join(names.RELEASED)):
+    """Run the benchmark, print its page, and put it into benchmarks/README.md."""
+    if not {*sizes.split(",")} <= {*names.RELEASED}:
+        raise ValueError(f"sizes is {sizes!r}: it must be some of {','.join(names.RELEASED)}")
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}: it must be 1 or more")
+    if not hasattr(os, "wait4"):
+        raise OSError("this needs os.wait4, which only Linux and macOS have")
     page = [*describe_machine(), "", *compare(FOLDER / "124M", rounds), cost_of_lookup(FOLDER / "124M"), ""]
-    text = "\n".join(page + grow(FOLDER, sizes))
+    text = "\n".join(page + grow(FOLDER, sizes.split(",")))
     print(text)
     readme = ROOT / "benchmarks" / "README.md"
     readme.write_text(put_into(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
@@ -332,15 +354,3 @@ def step_times(path, positions):
         gpt2.next_logits(hidden[-1], params)
 
     return [1e3 * median_seconds(partial(step, position), n=9) for position in positions]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each rival (5)")
-    parser.add_argument(
-        "--sizes", nargs="*", default=utils.RELEASED, choices=utils.RELEASED, help="in the second table (all)"
-    )
-    arguments = parser.parse_args()
-    if not hasattr(os, "wait4"):
-        parser.error("this needs os.wait4, which only Linux and macOS have")
-    main(arguments.rounds, arguments.sizes)

@@ -3,7 +3,7 @@
     python gpt2.py --check --model_size NAME
 
 Loading a model does most of it: names, shapes, types and finite numbers, and that the parts belong together
-(`utils.open_openai` and `extras.huggingface` list what every load compares). What loading leaves out,
+(`utils.open_openai` and `extras.huggingface.loading` list what every load compares). What loading leaves out,
 because it takes longer than all the rest, is done here: the checksum of each variable, and digests.
 """
 
@@ -66,18 +66,17 @@ def check_openai(folder, own_name):  # yields lines
 
 def check_huggingface(folder):  # yields lines
     """Check a model in Hugging Face's layout."""
-    from extras import huggingface
-    from extras.huggingface import task_heads
+    from extras.huggingface import loading, task_heads
     from extras.huggingface.config import kind_of, read_config, to_hparams
 
     config = read_config(folder)
     yield f"{folder / 'config.json'}: {describe(to_hparams(config))}{UNCONFIRMED}"
-    encoder = huggingface.load_encoder(folder, config)
+    encoder = loading.load_encoder(folder, config)
     yield f"{folder}: a vocabulary of {len(encoder.encoder):,} tokens{compare_vocabularies(folder)}"
     if kind_of(config) in task_heads.HEADS:
         params, _ = task_heads.load_with_head(folder, config)
     else:
-        params = huggingface.load_params(folder, config)
+        params = loading.load_params(folder, config)
     shaped = "finite, with the shapes that config.json gives"
     yield f"{folder}: {len(flatten(params)):,} arrays: {shaped}; the format has no checksums"
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors"))

@@ -54,11 +54,11 @@ def clipped(divisor):  # -> float
 
 
 def top_k(k):  # -> filter
-    """Keep the k likeliest tokens; among ties, the lower ids (Fan et al. 2018, 5.1)."""
+    """Keep the k likeliest tokens; among ties, the lower ids; 0 keeps all (Fan et al. 2018, 5.1)."""
     k = int(k)
 
     def keep_k(logits, ids):
-        if k >= len(logits):
+        if not 0 < k < len(logits):
             return logits
         kth = np.partition(logits, -k)[-k]
         kept = logits > kth
@@ -93,8 +93,8 @@ def min_p(p):  # -> filter
 FILTERS = {  # in order of use: the filter, and the numbers it allows, in words and as a test
     "repetition_penalty": (repetition_penalty, "above 0", lambda x: 0 < x < math.inf),
     "temperature": (temperature, "0 or more", lambda x: 0 <= x < math.inf),
-    "top_k": (top_k, "a whole number, 1 or more", lambda x: 1 <= x < math.inf and x == int(x)),
-    "top_p": (top_p, "above 0 and at most 1", lambda x: 0 < x <= 1),
+    "top_k": (top_k, "a whole number, 0 or more", lambda x: 0 <= x < math.inf and x == int(x)),
+    "top_p": (top_p, "above 0 and at most 1; leave it out to draw from all tokens", lambda x: 0 < x <= 1),
     "min_p": (min_p, "from 0 to 1", lambda x: 0 <= x <= 1),
 }
 
@@ -150,11 +150,15 @@ def noisy(logits, rng):  # [n_vocab] -> [n_vocab]
 
 
 def picker(ids, *, rng, **settings):  # -> pick
-    """A `pick` for one text that begins with ids. rng: a np.random.Generator; settings: as for `filters`."""
+    """A `pick` for one text that begins with ids. settings: as for `filters`.
+
+    rng: a np.random.Generator, or None to take the likeliest of what the filters leave.
+    """
     ids, chain = [int(i) for i in ids], filters(**settings).values()
 
     def pick(logits):
-        ids.append(noisy_argmax(filtered(logits, ids, chain), rng))
+        left = filtered(logits, ids, chain)
+        ids.append(int(np.argmax(left)) if rng is None else noisy_argmax(left, rng))
         return ids[-1]
 
     return pick
@@ -163,8 +167,13 @@ def picker(ids, *, rng, **settings):  # -> pick
 def pick_maker(seed, **settings):  # -> (ids, i) -> pick
     """A function that makes the pick for sample i of a text. settings: as for `filters`.
 
-    Each sample has its own generator, seeded with [seed, i], so it is the same alone or among others.
-    Raises what `filters` raises.
+    Each sample has its own generator, seeded with [seed, i], so it is the same alone or among others; where
+    seed is None, all of them take the likeliest. Raises what `filters` raises.
     """
     filters(**settings)
-    return lambda ids, i: picker(ids, rng=np.random.default_rng([seed, i]), **settings)
+
+    def new_pick(ids, i):
+        rng = None if seed is None else np.random.default_rng([seed, i])
+        return picker(ids, rng=rng, **settings)
+
+    return new_pick

@@ -7,34 +7,40 @@ perplexity: among how many equally likely tokens the model had, in effect, to ch
     python -m extras.scoring FILE --model_size tiny --show
 """
 
-import os
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project
+    from program import run
+
+    raise SystemExit(run("extras.scoring"))
+
 import re
 import sys
 
 import numpy as np
 
 import gpt2
-from cli import run
 from encoder import END_OF_TEXT
 from files import read_text, visible
+from names import MODELS_DIR
+from text import announce_reading, shows_colour
 from utils import open_model
 
 HELP = """\
 python -m extras.scoring FILE [--option value]    how well a model predicts a text
 
-FILE                 a text in UTF-8, - for standard input; lines <|endoftext|>
-                     split it into documents; a byte-order mark is left out, and
-                     line ends \\r\\n are read as \\n
---model_size 124M    the model, as for gpt2.py; tiny needs no download
---models_dir models  the folder for downloaded models
+FILE                 a text in UTF-8; - , or nothing, reads what is piped in;
+                     lines <|endoftext|> split it into documents
+-m, --model_size 124M
+                     the model, as for gpt2.py; tiny needs no download
+--models_dir FOLDER  for downloaded models, as for gpt2.py
 --stride 1024        how many new tokens each window scores, by default as
                      many as the model sees; fewer is slower, but gives each
                      token more context
 --show               print the text as well, coloured by surprise; without
                      colour, each token is followed by its surprise in nats
---debug              show where in the program an error arose
-
-Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 """
 
 # ---- numbers -----------------------------------------------------------------------------------------------
@@ -173,7 +179,7 @@ def read_documents(path):  # -> list of str
     """The documents in a file, or "-" for standard input. Raises ValueError if it is empty or not UTF-8."""
     documents = split_documents(read_text(path))
     if not documents:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"{'standard input' if path == '-' else path} is empty")
     return documents
 
 
@@ -209,6 +215,21 @@ def to_bits_per_byte(n_nats, documents):  # -> number
 SHADES = ((1, 0), (3, 229), (5, 221), (7, 215), (np.inf, 203))
 
 
+def legend(in_colour):  # -> str
+    """What the shades of `show_surprise` mean, or the numbers without colour."""
+    if not in_colour:
+        return "after each token, its surprise in nats\n"
+    (least, _), *rest = SHADES
+    shades = [shaded(f" to {limit:g} ", colour) for limit, colour in rest[:-1]]
+    shades.append(shaded(" more ", rest[-1][1]))
+    return f"surprise in nats: no shade up to {least:g}, {' '.join(shades)}\n"
+
+
+def shaded(text, colour):  # -> str
+    """The text, black on a colour of the terminal; line ends keep the terminal's own."""
+    return re.sub(r"(.+)", rf"\033[30;48;5;{colour}m\1\033[0m", text)
+
+
 def show_surprise(ids, surprises, encoder, in_colour):  # [n_seq], [n_seq] -> str
     """The text, each token on a shade that shows its surprise, or followed by its nats."""
     shown = []
@@ -219,7 +240,7 @@ def show_surprise(ids, surprises, encoder, in_colour):  # [n_seq], [n_seq] -> st
         if not in_colour:
             piece = f"{piece}[{surprise:.1f}]"
         elif shade:
-            piece = re.sub(r"(.+)", rf"\033[30;48;5;{shade}m\1\033[0m", piece)
+            piece = shaded(piece, shade)
         shown.append(piece)
     return "".join([*shown, rest])
 
@@ -231,29 +252,27 @@ def command(
     file: str = "",
     *,
     model_size: str = "124M",
-    models_dir: str = "models",
+    models_dir: str = MODELS_DIR,
     stride: int = None,
     show: bool = False,
 ):
     """Print how well a model predicts a text, and the text itself with --show."""
-    if not file:
+    if not file and sys.stdin.isatty():
         raise ValueError("give a file, or - for standard input (see --help)")
-    documents = read_documents(file)
+    documents = read_documents(file or "-")
     encoder, hparams, load_params = open_model(model_size, models_dir)
     texts = [document_ids(document, encoder) for document in documents]
+    announce_reading(sum(map(len, texts)), hparams)
     params, n_head = load_params(), hparams["n_head"]
-    found = []
+    found, in_colour = [], shows_colour()
+    if show:
+        print(legend(in_colour))
     for ids in texts:
         found.append(nats(ids, params, n_head, stride))
         if show:
-            in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
             print(show_surprise(ids[1:], found[-1], encoder, in_colour) + "\n")
     surprises = np.concatenate(found).astype(float)
     print(f"tokens         {len(surprises):,}")
     print(f"nats a token   {surprises.mean():.3f}")
     print(f"perplexity     {np.exp(surprises.mean()):.2f}")
     print(f"bits per byte  {to_bits_per_byte(surprises.sum(), documents):.3f}")
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(function=command, help=HELP, program="extras.scoring"))

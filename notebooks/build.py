@@ -1,21 +1,31 @@
 """Execute the notebooks and save what they print and draw.
 
-python notebooks/build.py          all of them
-python notebooks/build.py 03 09    only these
-python notebooks/build.py --fresh  all, with every picture drawn again: for when the drawing code has changed
-
 Outputs that agree with the saved ones are kept as they are, so that a second run changes no file.
 """
 
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project
+    from program import run
+
+    raise SystemExit(run("build", "requirements-dev.txt", "notebooks/build.py"))
+
 import os
 import re
-import sys
 from decimal import Decimal
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
+HELP = """\
+python notebooks/build.py [NUMBERS] [--fresh]    execute notebooks, save outputs
+
+NUMBERS  such as 03,09; by default all of them
+--fresh  draw every picture again: for when the drawing code has changed
+"""
 HERE = Path(__file__).resolve().parent
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
 
@@ -104,9 +114,12 @@ def build(path, fresh=False):
     nbformat.write(notebook, path)
 
 
-if __name__ == "__main__":
-    wanted = [word for word in sys.argv[1:] if word != "--fresh"]
-    for path in paths():
-        if not wanted or path.name[:2] in wanted:
-            print(path.name)
-            build(path, fresh="--fresh" in sys.argv)
+def command(numbers: str = "", *, fresh: bool = False):
+    """Build the notebooks whose numbers are given, or all of them."""
+    there = {path.name[:2]: path for path in paths()}
+    wanted = numbers.split(",") if numbers else sorted(there)
+    if not {*wanted} <= {*there}:
+        raise ValueError(f"numbers is {numbers!r}: it must be some of {','.join(there)}")
+    for number in wanted:
+        print(there[number].name, flush=True)
+        build(there[number], fresh)

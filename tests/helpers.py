@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import gpt2
+import program
 import weights
 from checkpoint import write_checkpoint
 
@@ -197,13 +198,20 @@ def without_unbuffered():
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
+def run(argv, name="cli"):
+    """Run a program in this process, by default gpt2.py, and return its exit status."""
+    return program.run(name, program="gpt2.py" if name == "cli" else name, argv=argv)
+
+
 def command(*words, **options):
     """Run `python gpt2.py WORDS ...` and return what it did: returncode, stdout and stderr, both bytes."""
     return run_python("gpt2.py", *words, **options)
 
 
 def run_python(*words, **options):
-    """Run python with these words, in the project's folder; line ends are those of Linux."""
+    """Run python with these words, in the project's folder, without input; line ends are those of Linux."""
+    if "input" not in options:
+        options = {"stdin": subprocess.DEVNULL} | options
     options = {"cwd": ROOT, "capture_output": True, "timeout": 120, "env": without_unbuffered()} | options
     done = subprocess.run([sys.executable, *words], **options)
     done.stdout, done.stderr = (text and text.replace(b"\r\n", b"\n") for text in (done.stdout, done.stderr))

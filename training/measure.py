@@ -5,8 +5,14 @@
 If no model is named, it measures the bundled one.
 """
 
-if not __package__:
-    raise SystemExit("measure.py: start it in the project's folder, as python -m training.measure TEXT MODEL")
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project
+    from program import run
+
+    raise SystemExit(run("training.measure"))
 
 import gzip
 from functools import partial
@@ -16,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import gpt2
-from cli import run
 from extras.inside import attention_maps
 from extras.scoring import bits_per_byte, cross_entropy, document_ids, nats, read_documents
 from files import ModelError
+from names import MODELS_DIR
 from utils import find_model, load_encoder_hparams_and_params
 
 HELP = """\
@@ -27,9 +33,6 @@ python -m training.measure TEXT [MODEL]    how well a model predicts a text
 
 TEXT     a file in UTF-8; a line <|endoftext|> ends a document
 MODEL    as --model_size of gpt2.py: 124M, a folder ...; by default tiny
---debug  show where in the program an error arose
-
-Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
 """
 
 # ---- models that only count --------------------------------------------------------------------------------
@@ -141,10 +144,10 @@ def command(text: str = "", model_size: str = "tiny"):
     if not text:
         raise ValueError("give a text: python -m training.measure TEXT [MODEL] (see --help)")
     texts = read_documents(text)
-    encoder, hparams, params = load_encoder_hparams_and_params(model_size, models_dir="models")
+    encoder, hparams, params = load_encoder_hparams_and_params(model_size, MODELS_DIR)
     n_head, n_ctx, whole = hparams["n_head"], hparams["n_ctx"], "".join(texts).encode()
     surprises = {"this model": partial(nats, params=params, n_head=n_head)}
-    _, place = find_model(model_size, "models")
+    _, place = find_model(model_size, MODELS_DIR)
     counts_path = Path(place) / "counts.npz"  # of a model that training.train made
     if counts_path.exists():
         counts = read_counts(counts_path, hparams["n_vocab"])
@@ -174,7 +177,3 @@ def report(title, bits, losses, gain, scores):
     print("|---" * (n_head + 1) + "|")
     for layer, row in enumerate(scores):
         print(f"| layer {layer} |", *(f"{score:.2f} |" for score in row))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(function=command, help=HELP, program="training.measure"))

@@ -1,6 +1,6 @@
 """Train a small GPT-2 on a text: the program that made models/tiny, and can make yours.
 
-    pip install -r requirements.txt -r training/requirements.txt
+    pip install -r training/requirements.txt
     python -m training.train stories.txt my-model
     python gpt2.py "The little fox" --model_size my-model
 
@@ -11,8 +11,14 @@ training.pt.
 The model is that of gpt2.py, written again in PyTorch, which computes the gradients.
 """
 
-if not __package__:
-    raise SystemExit("train.py: start it in the project's folder, as python -m training.train TEXT FOLDER")
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project
+    from program import run
+
+    raise SystemExit(run("training.train", "training/requirements.txt"))
 
 import json
 from collections import Counter
@@ -21,17 +27,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-
-try:
-    import torch
-    import torch.nn.functional as F
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from tqdm import tqdm
-except ImportError as error:
-    raise SystemExit(f"training.train: {error}: pip install -r training/requirements.txt") from None
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tqdm import tqdm
 
 from checkpoint import in_openai_layout, write_checkpoint
-from cli import run
 from encoder import Encoder, vocabulary, write_encoder
 from extras.scoring import bits_per_byte, document_ids, nats, read_documents
 from training.state import digest, load_state, save_state
@@ -54,9 +55,6 @@ FOLDER            where the model goes; an unfinished one is continued
 --repeats 0.02    share of windows that repeat a span of random tokens
 --seed 0          a different seed gives a different model of the same kind
 --compile         faster, after a minute; needs a C++ compiler
---debug           show where in the program an error arose
-
-Exit status: 0; 2 usage error; 1 unusable file; 130 Ctrl-C
 """
 TINY = PRESETS["tiny"]
 LIMITS = {  # name: least, most; besides those of `check_hparams`
@@ -320,9 +318,6 @@ def check(hparams, options, folder):
         if not least <= options[name] <= most:
             raise ValueError(f"{name} is {options[name]}: it must be from {least} to {most}")
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if STATE not in found and (foreign := found - BEFORE_STATE):
+    foreign = found - BEFORE_STATE
+    if foreign and STATE not in found:
         raise ValueError(f"{folder} holds {min(foreign)}: give an empty folder, or a new one")
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(function=command, help=HELP, program="training.train"))

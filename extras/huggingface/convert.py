@@ -8,6 +8,18 @@ result is a folder for `--model_size` and transformers or, if it is an adapter, 
 Sources: train.py and model.py of karpathy/nanoGPT, karpathy/minGPT, loralib/layers.py of microsoft/LoRA.
 """
 
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(
+        0, str(Path(__file__).resolve().parent.parent.parent)
+    )  # the project, if this runs as a file
+    from program import run
+
+    raise SystemExit(run("extras.huggingface.convert", "requirements-extras.txt"))
+
+import os
 import pickle
 import re
 import shutil
@@ -18,13 +30,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cli import run
-from extras import huggingface
-from extras.huggingface import task_heads
+from extras.huggingface import loading, task_heads
 from extras.huggingface.config import DEFAULTS, kind_of, read_config, to_hparams
 from extras.huggingface.export import new_folder, save, write_json, write_tensors
 from extras.huggingface.tensors import read_shards
-from files import AGAIN, MIXED_UP, ModelError, archive_damage, printable, shown
+from files import AGAIN, MIXED_UP, ModelError, archive_damage, printable, say_if_large, shown
+from names import MODELS_DIR
 from utils import open_model
 from weights import shapes, to_float32
 
@@ -36,15 +47,12 @@ FILE                 pytorch_model.bin of transformers (or its .index.json), wit
                      nanoGPT, minGPT, or Microsoft's LoRA
 OUT_FOLDER           a new folder
 --tokenizer 124M     nanoGPT, minGPT: the model whose tokenizer it was trained with
---models_dir models  the folder for downloaded models
+--models_dir FOLDER  for downloaded models, as for gpt2.py
 --activation gelu    nanoGPT, minGPT: gelu (exact) or gelu_new (by tanh); if not
                      given, gelu_new for minGPT and for a file from before 14 June
                      2023, when nanoGPT changed, else gelu
 --n_head 12          minGPT: heads in a layer, which its files do not record
 --lora_alpha 32      Microsoft's LoRA: scale, which its files do not record
---debug              show where in the program an error arose
-
-Exit status: 0; 2 usage error; 1 unusable file; 130 Ctrl-C
 """
 EXACT_SINCE = datetime(2023, 6, 14)  # nanoGPT's change from gelu_new to gelu, its pull request 274
 SAFE_TORCH = (2, 10)  # before, a crafted file gets past weights_only (CVE-2025-32434, CVE-2026-24747)
@@ -69,7 +77,7 @@ def command(
     out_folder: str = "",
     *,
     tokenizer: str = "124M",
-    models_dir: str = "models",
+    models_dir: str = MODELS_DIR,
     activation: str = None,
     n_head: int = None,
     lora_alpha: int = None,
@@ -83,6 +91,9 @@ def command(
     for name, value in (("n_head", n_head), ("lora_alpha", lora_alpha)):
         if value == 0:
             raise ValueError(f"{name} is 0: it must be 1 or more")
+    if os.path.isdir(file):
+        raise ValueError(f"{file} is a folder: give the file in it, such as pytorch_model.bin")
+    say_if_large(f"converting {file}", os.path.getsize(file))
     done = convert(file, out_folder, tokenizer, models_dir, activation, n_head, lora_alpha)
     print(printable(f"{done} -> {out_folder}"))
 
@@ -109,15 +120,13 @@ def convert(
 
 def read_pickle(file):  # -> dict, {name: array}
     """What PyTorch saved, if it is only tensors, numbers and strings, and the model's tensors in it."""
+    wanted = f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"{error}: pip install torch") from None
+        raise ImportError(f"{error}: {wanted}") from None
     if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
-        wanted = ".".join(map(str, SAFE_TORCH))
-        raise ImportError(
-            f"a file can make PyTorch {torch.__version__} run code: pip install 'torch>={wanted}'"
-        )
+        raise ImportError(f"a file can make PyTorch {torch.__version__} run code: {wanted}")
     if file.name.endswith(".index.json"):
         return {}, read_shards(file, "bin", file.with_name, lambda shard: read_pickle(shard)[1])
     check_archive(file)
@@ -197,7 +206,7 @@ def check_tensors(state, config, file):
     # applying a scale would change the tensors that are about to be written
     unscaled = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
     has_lm_head = kind not in task_heads.HEADS or kind == "GPT2DoubleHeadsModel"
-    huggingface.from_tensors(tensors, config | unscaled, file, has_lm_head)
+    loading.from_tensors(tensors, config | unscaled, file, has_lm_head)
 
 
 def convert_transposed(content, state, file, out_folder, encoder, activation, n_head):  # -> str
@@ -216,7 +225,7 @@ def convert_transposed(content, state, file, out_folder, encoder, activation, n_
     config = {"n_head": n_head or by_file, "activation_function": activation or "gelu_new"}
     tensors, config = as_in_transformers(state, file, len(encoder.encoder), DEFAULTS | config)
     check_sizes(sizes, config, file)
-    params = huggingface.from_tensors(tensors, config, file)
+    params = loading.from_tensors(tensors, config, file)
     save(out_folder, encoder, to_hparams(config), params)
     return f"{kind}, {config['n_head']} heads, {config['activation_function']}{note}: {file}"
 
@@ -247,7 +256,7 @@ def as_in_transformers(state, file, n_tokens, config):  # -> {name: array}, conf
     config["n_layer"] = sum(name.endswith(".attn.c_attn.weight") for name in tensors)
     table = shapes(to_hparams(config))
     biases = {name: shape for name, shape in table.items() if name.endswith("/b")}
-    biases = {f"transformer.{huggingface.huggingface_name(name)}": biases[name] for name in biases}
+    biases = {f"transformer.{loading.huggingface_name(name)}": biases[name] for name in biases}
     if not tensors.keys() & biases.keys():
         tensors |= {name: np.zeros(shape, dtype=np.float32) for name, shape in biases.items()}
     return tensors, config
@@ -292,7 +301,3 @@ def check_lora(state, file):  # -> names of layers, n_embd, r
             raise ModelError(file, f"{shown(name)} {found}", f"supported: {pairs}")
         to_float32(state[name], shape, name, file, "its other layers")
     return layers, n_embd, rank
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(function=command, help=HELP, program="extras.huggingface.convert"))

@@ -5,6 +5,17 @@
 `extras.huggingface.load` reads the folder back as the same model.
 """
 
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(
+        0, str(Path(__file__).resolve().parent.parent.parent)
+    )  # the project, if this runs as a file
+    from program import run
+
+    raise SystemExit(run("extras.huggingface.export", "requirements-extras.txt"))
+
 import contextlib
 import glob
 import json
@@ -17,15 +28,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 import gpt2
-from cli import run
 from encoder import write_merges
 from extras.check import check
-from extras.huggingface import huggingface_name
+from extras.huggingface.loading import huggingface_name
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
-from files import needs, printable, shown
+from files import needs, printable, say_if_large, shown
+from names import MODELS_DIR
 from utils import load_encoder_hparams_and_params
-from weights import flatten, shapes
+from weights import count, flatten, shapes
 
 HELP = """\
 python -m extras.huggingface.export MODEL OUT_FOLDER [--option value]    a model for transformers
@@ -33,10 +44,7 @@ python -m extras.huggingface.export MODEL OUT_FOLDER [--option value]    a model
 MODEL                a model, as for gpt2.py: tiny, 124M, a folder; it is
                      checked first, as by gpt2.py --check
 OUT_FOLDER           a new folder
---models_dir models  the folder for downloaded models
---debug              show where in the program an error arose
-
-Exit status: 0; 2 usage error; 1 unusable file or download; 130 Ctrl-C
+--models_dir FOLDER  for downloaded models, as for gpt2.py
 """
 FILLING = "filling.lock"  # held while a temporary folder is filled; the system releases it on a crash
 
@@ -204,7 +212,7 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def command(model: str = "", out_folder: str = "", *, models_dir: str = "models"):
+def command(model: str = "", out_folder: str = "", *, models_dir: str = MODELS_DIR):
     """Export a model, unless a file of it is damaged."""
     if not model or not out_folder:
         usage = "python -m extras.huggingface.export MODEL OUT_FOLDER"
@@ -212,11 +220,8 @@ def command(model: str = "", out_folder: str = "", *, models_dir: str = "models"
     safetensors_library()  # if it is missing, say so before a model is downloaded
     refuse_full(Path(out_folder))
     loaded = load_encoder_hparams_and_params(model, models_dir)  # first, as this may download it
+    say_if_large(f"checking {model}, then writing it", 4 * count(loaded[1]))
     for _ in check(model, models_dir):
         pass  # it raises an error for the first thing that is wrong
     save(out_folder, *loaded)
     print(printable(f"{model} -> {out_folder}"))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(function=command, help=HELP, program="extras.huggingface.export"))

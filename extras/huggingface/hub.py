@@ -6,13 +6,23 @@ huggingface_hub keeps its downloads in the cache that transformers uses too ($HF
 
 import functools
 import os
+import queue
 import re
 import sys
+import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from files import AGAIN, ModelError, needs, quoted, shown
-from utils import SHORT_NAMES
+from download import root_cause
+from files import AGAIN, ModelError, needs, quoted, say, shown, shown_size, similar
+from names import SHORT_NAMES
 
+LONGEST_WAIT = 3.5  # seconds for the hub's first answer, unless HF_HUB_ETAG_TIMEOUT is set
+STATUS_ADVICE = {
+    401: "for a private model, set HF_TOKEN to your token",
+    403: "check that your token, HF_TOKEN, may read it",
+    429: "wait a few minutes, then try again",
+}
 NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transformers"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -25,7 +35,20 @@ def find_file(model, filename):  # -> Path, or None if the model has no such fil
     if os.path.isdir(model):
         return file_in(Path(model), filename)
     repo, revision = parse_name(model)
-    return download(repo, filename, commit_of(repo, revision))
+    commit = commit_of(repo, revision)
+    is_known, path = cached(repo, filename, commit)
+    if is_known:
+        return path
+    _, error = ask(repo, revision)
+    if error is None:
+        return download(repo, filename, commit)
+    weights = [path for _, path in (cached(repo, name, commit) for name in WEIGHTS) if path]
+    if not weights:
+        raise no_network(error, repo, filename)
+    path = file_in(weights[0].parent, filename)
+    if path is None and filename == "generation_config.json":  # it says where a text ends
+        say(f"{repo}: the cache has no {filename}, so the model is taken to have none")
+    return path
 
 
 def file_in(folder, filename):  # -> Path, or None if there is no such file
@@ -44,58 +67,168 @@ def parse_name(model):  # "gpt2@v1" -> "openai-community/gpt2", "v1"
     return SHORT_NAMES.get(repo, repo), revision or "main"
 
 
+def hub_library():  # -> module
+    """huggingface_hub, imported late: a model in a folder needs no more than safetensors."""
+    try:
+        with needs("requirements-extras.txt"):
+            import huggingface_hub
+            import huggingface_hub.constants
+            import huggingface_hub.errors
+    except ValueError as error:  # of a number in a variable
+        raise ModelError("huggingface_hub", error, "check the variables that begin with HF_") from None
+    endpoint = huggingface_hub.constants.ENDPOINT
+    if not re.match("https?://[^/]", endpoint):
+        raise ModelError("HF_ENDPOINT", f"it is {endpoint!r}", "give an address that begins with https://")
+    return huggingface_hub
+
+
+# ---- the cache ---------------------------------------------------------------------------------------------
+
+
+def cached(repo, filename, revision):  # -> whether the cache knows, Path or None
+    """What the cache knows about a file: where it is, that the model has no such file, or nothing."""
+    hub = hub_library()
+    path = hub.try_to_load_from_cache(repo, filename, revision=revision)
+    if isinstance(path, str):
+        return True, Path(path)
+    return path is hub._CACHED_NO_EXIST and is_commit(revision), None
+
+
+def is_commit(revision):  # -> bool
+    """Whether a revision is a commit, which never changes, and not a branch or tag."""
+    return re.fullmatch("[0-9a-f]{40}", revision) is not None
+
+
 def cached_folder(model):  # -> Path
     """The folder of a model, or its copy in the hub's cache. Raises ModelError if it is not there."""
     if os.path.isdir(model):
         return Path(model)
-    with needs("requirements-extras.txt"):
-        import huggingface_hub as hub
+    hub = hub_library()
     repo, revision = parse_name(model)
     try:
-        return Path(hub.snapshot_download(repo, revision=revision, local_files_only=True))
+        _, path = cached(repo, "config.json", revision)
     except hub.errors.HFValidationError as error:
         raise hub_error(error, repo, "", revision) from None
-    except hub.errors.LocalEntryNotFoundError:
+    if path is None:
         advice = f"python gpt2.py Hello --model_size {quoted(model)} downloads it"
-        raise ModelError(model, "not a folder here, and not downloaded yet", advice) from None
+        raise ModelError(model, "not a folder here, and not downloaded yet", advice)
+    return path.parent
+
+
+# ---- the hub -----------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def commit_of(repo, revision):  # "openai-community/gpt2", "main" -> "607a30d7..."
-    """The commit that a branch or tag points to; asked once, so that all files are from the same commit."""
-    path = download(repo, "config.json", revision)
+    """The commit that a branch or tag points to; asked once, so that all files are from the same commit.
+
+    Without a network, it is that of the copy in the cache.
+    """
+    if is_commit(revision):
+        return revision
+    commit, error = ask(repo, revision)
+    _, path = cached(repo, "config.json", revision)
+    if error is None and (path is None or path.parent.name != commit):
+        path = download(repo, "config.json", revision)  # which also records where the branch is now
+        if path is None:
+            raise ModelError(repo, NO_CONFIG)
     if path is None:
-        raise ModelError(repo, NO_CONFIG)
+        raise no_network(error, repo, "config.json")
     return path.parent.name  # .../models--owner--name/snapshots/COMMIT/config.json
+
+
+@functools.cache
+def ask(repo, revision):  # -> commit or None, error or None
+    """The first request for a model: what commit the hub has, or the error if the hub cannot be reached.
+
+    Both are None if the hub answers that it has no such model: `download` meets that error again.
+    """
+    hub = hub_library()
+    longest = hub.constants.HF_HUB_ETAG_TIMEOUT if os.environ.get("HF_HUB_ETAG_TIMEOUT") else LONGEST_WAIT
+    try:
+        url = hub.hf_hub_url(repo, "config.json", revision=revision)
+        if not hub.constants.HF_HUB_OFFLINE:
+            say(f"looking for {repo}{'' if revision == 'main' else f'@{revision}'} on {host()}")
+        commit = within(longest, lambda: hub.get_hf_file_metadata(url, timeout=longest + 1).commit_hash)
+    except hub.errors.HFValidationError as error:
+        raise hub_error(error, repo, "config.json", revision) from None
+    except hub.errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        return None, ConnectionError(f"{host()} answers with status {status}") if status >= 500 else None
+    except Exception as error:  # the HTTP library, and so its errors, vary with the hub library's version
+        return None, error
+    return commit, None if commit else ConnectionError(f"something other than the hub answers at {host()}")
+
+
+def within(seconds, function):  # -> what it returns
+    """Call a function, but wait no longer than this. Raises what it raises, TimeoutError if it is too slow.
+
+    A timeout of the connection would not do: it counts anew for each address that a name has, and not at all
+    while the name is looked up.
+    """
+    results = queue.SimpleQueue()
+
+    def call():
+        try:
+            results.put((function(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        value, error = results.get(timeout=seconds)
+    except queue.Empty:
+        advice = "where the network is slow, set HF_HUB_ETAG_TIMEOUT=30"
+        raise TimeoutError(f"no answer within {seconds:g} s ({advice})") from None
+    if error:
+        raise error
+    return value
+
+
+def host():  # -> "huggingface.co"
+    """The name of the hub's server, without a password that its address may hold."""
+    return urlsplit(hub_library().constants.ENDPOINT).netloc.rpartition("@")[2]
 
 
 def download(repo, filename, revision):  # -> Path, or None if the model has no such file
     """A file from the hub, downloaded unless it is in the cache."""
-    with needs("requirements-extras.txt"):
-        import huggingface_hub as hub
-        from huggingface_hub import logging
-
-    def kept(filename):
-        return hub.try_to_load_from_cache(repo, filename, revision=revision)
-
-    is_commit, verbosity = re.fullmatch("[0-9a-f]{40}", revision), logging.get_verbosity()
-    if is_commit and kept(filename) is hub._CACHED_NO_EXIST:
-        return None  # a commit never changes
+    hub = hub_library()
+    verbosity = hub.logging.get_verbosity()
     if not sys.stderr.isatty():
-        logging.set_verbosity_error()  # it logs every retry, which only a person needs
+        hub.logging.set_verbosity_error()  # it logs every retry, which only a person needs
     try:
+        if filename.endswith(".safetensors"):
+            announce_file(repo, filename, revision)
         return Path(hub.hf_hub_download(repo, filename, revision=revision))
     except hub.errors.LocalEntryNotFoundError as error:  # no network
-        weights = [path for path in map(kept, WEIGHTS) if isinstance(path, str)] if is_commit else []
-        if weights:
-            return file_in(Path(weights[0]).parent, filename)  # the whole model is here
         raise hub_error(error, repo, filename, revision) from None
     except hub.errors.EntryNotFoundError:
         return None
-    except Exception as error:  # the HTTP library, and so its errors, vary with the hub library's version
+    except Exception as error:  # see `ask`
         raise hub_error(error, repo, filename, revision) from None
     finally:
-        logging.set_verbosity(verbosity)
+        hub.logging.set_verbosity(verbosity)
+
+
+def announce_file(repo, filename, revision):
+    """Say on stderr what is about to be downloaded, unless the cache has it from an earlier commit."""
+    hub = hub_library()
+    try:
+        found = hub.get_hf_file_metadata(hub.hf_hub_url(repo, filename, revision=revision))
+    except Exception:  # `download` meets it again
+        return
+    blobs = Path(hub.constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "blobs")
+    if not (blobs / str(found.etag)).exists():
+        size = f" ({shown_size(found.size)})" if found.size else ""
+        say(f"downloading {filename}{size} from {host()}")
+
+
+def no_network(error, repo, filename):  # -> ModelError
+    """The hub cannot be reached, and the cache is not enough. The next call asks again."""
+    ask.cache_clear()
+    commit_of.cache_clear()
+    problem = f"not a folder here, and {filename} cannot be downloaded from the hub: {root_cause(error)}"
+    return ModelError(repo, problem, "--model_size tiny needs no network")
 
 
 def hub_error(error, repo, filename, revision):  # -> exception
@@ -107,16 +240,23 @@ def hub_error(error, repo, filename, revision):  # -> exception
         return ModelError(repo, "it is gated", advice)
     if isinstance(error, errors.RepositoryNotFoundError):
         problem = "not a folder here, and not a public model on the Hugging Face hub"
-        return ModelError(repo, problem, "check the name; for a private model, set HF_TOKEN to your token")
+        close = [name for name in similar(repo, SHORT_NAMES.values()) if name != repo]
+        advice = f"did you mean {close[0]}?" if close else "check the name;"
+        return ModelError(repo, problem, f"{advice} for a private model, set HF_TOKEN to your token")
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelError(repo, f"it has no revision {revision!r}", "give a branch, tag or commit of it")
     if isinstance(error, errors.HFValidationError):
         return ModelError(repo, f"not the name of a model on the hub: {shown(error)}")
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        problem = f"not a folder here, and {filename} cannot be downloaded from the hub"
-        return ModelError(repo, f"{problem}: {shown(error.__cause__)}", "--model_size tiny needs no network")
-    if isinstance(error, OSError) and not isinstance(error, (errors.HfHubHTTPError, ConnectionError)):
-        return error  # of the disk
+    not_cached = isinstance(error, errors.LocalEntryNotFoundError)
+    error = (error.__cause__ or error) if not_cached else error
+    if getattr(error, "response", None) is not None:
+        status = error.response.status_code
+        advice = STATUS_ADVICE.get(status, "try again")
+        return ModelError(repo, f"{host()} answers with status {status}", advice)
+    if not_cached:
+        return no_network(error, repo, filename)
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno is not None:
+        return error  # of the disk; those of the HTTP library have no number
     return ModelError(repo, f"cannot download {filename}: {shown(error)}", "try again")
 
 

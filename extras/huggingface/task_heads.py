@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 import gpt2
-from extras import huggingface
+from extras.huggingface import loading
 from extras.huggingface.config import kind_of, read_config, to_hparams
 from extras.huggingface.hub import how_again
 from extras.huggingface.tensors import read_tensors
@@ -49,7 +49,7 @@ def load(model):  # -> Encoder, hparams, params, head
     with fresh_copy(how_again(model)):
         config = read_config(model)
         params, head = load_with_head(model, config)
-        return huggingface.load_encoder(model, config), to_hparams(config), params, head
+        return loading.load_encoder(model, config), to_hparams(config), params, head
 
 
 def load_with_head(model, config):  # -> params, head
@@ -64,7 +64,7 @@ def load_with_head(model, config):  # -> params, head
                 raise ModelError(model, f"{field} is {shown(repr(config[field]))}", f"supported: {usual!r}")
     tensors = read_tensors(model)
     head = pop_head(tensors, kind, config, model)
-    return huggingface.from_tensors(tensors, config, model, kind == "GPT2DoubleHeadsModel"), head
+    return loading.from_tensors(tensors, config, model, kind == "GPT2DoubleHeadsModel"), head
 
 
 def pop_head(tensors, kind, config, source):  # -> head

@@ -17,7 +17,7 @@ import pytest
 from helpers import ROOT, serve
 
 import download
-from files import ModelError
+from files import ModelError, shown_size
 
 BODY = os.urandom(3_000_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -583,9 +583,52 @@ def test_a_waiting_process_resumes_the_download_when_the_other_is_killed(tmp_pat
 
 
 @pytest.mark.faults
-def test_nothing_is_printed_where_stderr_is_no_terminal(tmp_path, capfd):
-    fetch(tmp_path, Server(lose_after=[1000, 2000]))
+def test_each_retry_is_said_whether_or_not_stderr_is_a_terminal_and_nothing_else(tmp_path, capfd):
+    fetch(tmp_path, Server(lose_after=[1000, 2000], statuses=[503]))
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == "file: 503 Service Unavailable; trying again in 0 s" and len(said) == 3
+    assert all(re.fullmatch(r"file: .*[12],?000 .*bytes.*; trying again in 0 s", line) for line in said[1:])
+    (tmp_path / "file").unlink()
+    fetch(tmp_path, Server())
     assert capfd.readouterr().err == ""
+
+
+def test_what_is_announced_is_files_size_owner_host_and_folder(tmp_path, capfd):
+    def said(sizes, folder=tmp_path):
+        download.announce_files(sizes, "somebody's", "https://example.com/a", folder)
+        return capfd.readouterr().err
+
+    assert (
+        said({"a": 90, "b": 1_400_000})
+        == f"downloading somebody's: a, b (1.4 MB) from example.com to {tmp_path}\n"
+    )
+    assert (
+        said({"a": None}, tmp_path / "new")
+        == f"downloading somebody's: a from example.com to {tmp_path / 'new'}\n"
+    )
+    (tmp_path / "a.one.part").write_bytes(bytes(120_000))
+    assert "downloading somebody's: a (498 MB, 120 KB of it already here) from " in said({"a": 497_759_232})
+    assert os.listdir(tmp_path) == ["a.one.part"]
+
+
+@pytest.mark.parametrize(
+    "n_bytes, wanted",
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 KB"),
+        (5_215, "5.2 KB"),
+        (1_498_709, "1.5 MB"),
+        (6_973_440, "7 MB"),
+        (9_949_999, "9.9 MB"),
+        (9_950_000, "10 MB"),
+        (497_759_232, "498 MB"),
+        (999_600_000, "1000 MB"),
+        (6_230_444_800, "6.2 GB"),
+    ],
+)
+def test_sizes_are_rounded_for_a_reader(n_bytes, wanted):
+    assert shown_size(n_bytes) == wanted
 
 
 @pytest.mark.faults

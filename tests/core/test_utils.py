@@ -14,10 +14,11 @@ from helpers import ROOT, TINY, run_python, save_with_tensorflow, serve, write_m
 
 import checkpoint
 import gpt2
+import names
 import utils
 import weights
 from checkpoint import in_openai_layout, write_checkpoint
-from files import ModelError
+from files import ModelError, shown_size
 
 HPARAMS = {
     "n_vocab": 4000,
@@ -45,7 +46,7 @@ def assert_same_params(params, arrays):
         assert np.array_equal(ours[name], array), name
 
 
-# ---- names -------------------------------------------------------------------------------------------------
+# ---- kinds of models ---------------------------------------------------------------------------------------
 
 
 def test_the_bundled_model_is_found_whatever_the_working_directory(tmp_path, monkeypatch):
@@ -81,7 +82,7 @@ def test_a_file_is_no_name_on_the_hub(tmp_path, monkeypatch):
     (tmp_path / "out" / "ckpt.pt").touch()
     with pytest.raises(
         ValueError,
-        match="out/ckpt.pt is a file, but a model is a folder; to convert a PyTorch checkpoint, "
+        match="'out/ckpt.pt', a file, but a model is a folder: to convert a PyTorch checkpoint, "
         "run python -m extras.huggingface.convert",
     ):
         utils.load_encoder_hparams_and_params("out/ckpt.pt", "models")
@@ -238,11 +239,11 @@ print(*sorted({{"requests", "tqdm", "fire", "tensorflow", "torch"}} & set(sys.mo
 
 def test_our_names_mean_our_models_whatever_lies_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("tiny", *utils.RELEASED, "gpt2"):
+    for name in ("tiny", *names.RELEASED, "gpt2"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     assert utils.find_model("tiny", "models") == ("openai", TINY)
-    for name in utils.RELEASED:
+    for name in names.RELEASED:
         assert utils.find_model(name, "models") == ("released", Path("models") / name)
     for folder in ("./tiny", "./124M", Path("tiny"), Path("124M"), "gpt2"):
         assert utils.find_model(folder, "models") == ("huggingface", Path(folder))
@@ -282,6 +283,54 @@ def test_a_released_model_is_downloaded_once_small_files_first(release, arrays):
     assert set(os.listdir(models_dir / "124M")) == {*utils.FILES, ".lock"}
     utils.load_encoder_hparams_and_params("124M", models_dir)
     assert len(asked) == 5
+
+
+def test_what_is_downloaded_is_said_before_the_first_connection(release, monkeypatch, capsys):
+    answers, _, models_dir = release
+    said, download_file = [], utils.download_file
+
+    def record(url, *arguments):
+        said.append(capsys.readouterr().err)
+        download_file(url, *arguments)
+
+    monkeypatch.setattr(utils, "download_file", record)
+    utils.load_encoder_hparams_and_params("124M", models_dir)
+    n_bytes = {name: len(answers[f"/124M/{name}"]) for name in utils.FILES}
+    small = shown_size(sum(n_bytes[name] for name in utils.BEFORE_WEIGHTS))
+    large = shown_size(sum(n_bytes[name] for name in utils.WEIGHTS))
+    place = f"from {utils.BASE_URL.removeprefix('http://')} to {models_dir / '124M'}\n"
+    assert said[0] == f"downloading OpenAI's 124M: hparams.json, encoder.json, vocab.bpe ({small}) {place}"
+    assert said[3] == f"downloading OpenAI's 124M: model.ckpt.index, {utils.DATA} ({large}) {place}"
+    assert said[1:3] + said[4:] == ["", "", ""]
+    utils.load_encoder_hparams_and_params("124M", models_dir)
+    assert capsys.readouterr().err == ""  # nothing is missing
+
+
+def test_only_what_is_missing_is_said_and_how_much_of_it_is_there(release, capsys):
+    answers, _, models_dir = release
+    folder = models_dir / "124M"
+    utils.download_gpt2_files("124M", folder)
+    (folder / utils.DATA).rename(folder / f"{utils.DATA}.tag.part")
+    os.truncate(folder / f"{utils.DATA}.tag.part", 1500)
+    capsys.readouterr()
+    utils.download_gpt2_files("124M", folder)
+    size = shown_size(len(answers[f"/124M/{utils.DATA}"]))
+    assert capsys.readouterr().err.startswith(
+        f"downloading OpenAI's 124M: {utils.DATA} ({size}, 1.5 KB of it already here) from"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows looks up proxies elsewhere")
+def test_without_a_network_the_command_says_at_once_what_it_tries(tmp_path):
+    environment = os.environ | {"HTTPS_PROXY": "http://127.0.0.1:9"}  # nothing listens there
+    words = [sys.executable, "gpt2.py", "hi", "--models_dir", str(tmp_path)]
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        first, second = process.stderr.readline(), process.stderr.readline()
+        process.kill()
+    host = "openaipublic.blob.core.windows.net"
+    files = "hparams.json, encoder.json, vocab.bpe (1.5 MB)"
+    assert first == f"downloading OpenAI's 124M: {files} from {host} to {tmp_path / '124M'}\n"
+    assert second.startswith("hparams.json: the proxy: ") and second.endswith("; trying again in 1 s\n")
 
 
 def test_the_vocabulary_comes_without_the_weights(release):
@@ -403,7 +452,7 @@ def test_a_complete_model_needs_no_network_and_no_right_to_write(release, arrays
 def test_known_lengths_are_four_bytes_a_parameter():
     from test_weights import SIZES
 
-    assert set(SIZES) == set(utils.RELEASED)
+    assert set(SIZES) == set(names.RELEASED)
     for size, (*_, n_parameters) in SIZES.items():
         assert utils.KNOWN[f"{size}/{utils.DATA}"][0] == 4 * n_parameters
 

@@ -24,7 +24,7 @@ from checkpoint import in_openai_layout
 
 
 def needs(name):  # -> module
-    return pytest.importorskip(name, reason=f"{name} is not installed: see requirements-extras.txt")
+    return pytest.importorskip(name, reason=f"{name} is not installed: see requirements-dev.txt")
 
 
 nbformat, nbclient = needs("nbformat"), needs("nbclient")

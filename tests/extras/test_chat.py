@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, SMALL, without_unbuffered
+from helpers import ROOT, SMALL, lively_params, without_unbuffered
 
 import gpt2
-from extras import sampling
+from extras import chat, sampling
 from extras.chat import Conversation
 
 N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
@@ -24,7 +24,7 @@ def from_scratch(ids, params, n, pick=np.argmax):
 def test_each_turn_continues_as_if_the_whole_text_were_read_from_scratch(params):
     text, ids = Conversation(params, N_HEAD), []
     for turn in ([1, 2, 3], [4], [5, 6, 7, 8]):
-        assert text.add(turn, 5) == 0
+        text.add(turn, 5)
         ids += turn
         new_ids = list(text.generate(5))
         assert new_ids == from_scratch(ids, params, 5)
@@ -55,23 +55,57 @@ def test_only_new_ids_are_read(params, monkeypatch):
     assert sizes == [3, 1, 1, 3, 1]  # the last id of a turn is read with the next
 
 
-def test_a_text_that_outgrows_the_context_keeps_its_last_half_context(params):
+def test_a_text_that_outgrows_the_context_keeps_its_last_half_context(params, capsys):
     text = Conversation(params, N_HEAD)
     ids = list(range(20))
-    assert text.add(ids, 10) == 0
+    text.add(ids, 10)
     ids += list(text.generate(10))
-    n_forgotten = text.add([50, 51], 10)
+    assert capsys.readouterr().err == ""
+    text.add([50, 51], 10)
     ids += [50, 51]
-    assert n_forgotten == len(ids) - N_CTX // 2 and text.ids == ids[n_forgotten:]
+    n_forgotten = len(ids) - N_CTX // 2
+    assert text.ids == ids[n_forgotten:]
+    assert capsys.readouterr().err == f"[{n_forgotten} tokens forgotten: the model sees {N_CTX}]\n"
     assert list(text.generate(10)) == from_scratch(ids[n_forgotten:], params, 10)
 
 
-@pytest.mark.parametrize("n_room", [1, 16, N_CTX - 1])
+@pytest.mark.parametrize("n_room", [1, N_CTX // 2])
 def test_a_line_longer_than_the_context_leaves_room_for_new_tokens(params, n_room):
     text = Conversation(params, N_HEAD)
     text.add(range(90), n_room)
-    assert 1 <= len(text.ids) <= N_CTX - n_room and text.ids[-1] == 89
+    assert text.ids == list(range(90))[-N_CTX // 2 :]
     assert len(list(text.generate(n_room))) == n_room
+
+
+def test_a_text_goes_on_past_the_context_as_if_what_is_left_were_read_from_scratch(params, capsys):
+    text, ids, n_forgettings = Conversation(params, N_HEAD), [1, 2, 3], 0
+    text.add(ids)
+    for new_id in text.generate(3 * N_CTX):
+        if len(ids) > N_CTX:
+            ids, n_forgettings = ids[-N_CTX // 2 :], n_forgettings + 1
+        assert new_id == np.argmax(gpt2.gpt2(ids, **params, n_head=N_HEAD)[-1])
+        ids.append(new_id)
+    lines = capsys.readouterr().err.splitlines()
+    assert n_forgettings > 3 and lines == n_forgettings * [
+        f"[{N_CTX // 2 + 1} tokens forgotten: the model sees {N_CTX}]"
+    ]
+
+
+@pytest.mark.parametrize("n_ctx", [1, 2, 3])
+def test_the_smallest_contexts_can_forget_too(n_ctx):
+    hparams = SMALL | {"n_ctx": n_ctx}
+    text = Conversation(lively_params(hparams, seed=1), N_HEAD)
+    text.add(range(9), n_ctx // 2)
+    assert len(list(text.generate(7))) == 7
+
+
+def test_a_conversation_can_be_cleared(params):
+    text = Conversation(params, N_HEAD)
+    text.add([1, 2, 3], 5)
+    list(text.generate(5))
+    text.clear()
+    text.add([4, 5], 5)
+    assert list(text.generate(5)) == from_scratch([4, 5], params, 5)
 
 
 def test_the_pick_of_each_turn_sees_the_whole_text(params):
@@ -93,7 +127,12 @@ class Terminal:
 
     def __init__(self, *words, **env):
         self.screen, theirs = pty.openpty()
-        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": without_unbuffered() | env}
+        streams = {
+            "stdin": theirs,
+            "stdout": theirs,
+            "stderr": theirs,
+            "env": without_unbuffered() | {"NO_COLOR": "1"} | env,
+        }
         self.process = subprocess.Popen([sys.executable, "gpt2.py", *words], cwd=ROOT, **streams)
         os.close(theirs)
         self.seen = ""
@@ -131,7 +170,12 @@ OPTIONS = ("--model_size=tiny", "--n_tokens_to_generate=12")
 
 def test_lines_are_continued_until_ctrl_d(tiny):
     terminal = Terminal(*OPTIONS)
-    terminal.wait_for("Ctrl-D quits.\r\n> ")
+    wanted = (
+        "The likeliest token is taken each time, and the text may repeat itself: --top_p 0.8 draws.\r\n"
+        "Type a line: the model continues the text so far. "
+        "Ctrl-C stops it, Ctrl-D quits, /help shows more.\r\n"
+    )
+    assert terminal.wait_for("> ") == wanted
     terminal.type(b"The little fox\n")
     first = terminal.wait_for("> ")
     assert first == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"
@@ -148,9 +192,13 @@ def test_lines_are_continued_until_ctrl_d(tiny):
 def test_a_line_that_is_not_utf8_is_left_out_and_the_chat_goes_on(line, locale):
     terminal = Terminal(*OPTIONS, LC_ALL=locale)
     terminal.wait_for("> ")
+    dropped_by_readline = locale == "C.UTF-8" and line in (b"\xe9\n", b"caf\xc3\n")  # half a character
     for _ in range(2):
         terminal.type(line)
-        assert "\n[that line is not UTF-8 text and was left out" in terminal.wait_for("> ")
+        said = terminal.wait_for("> ")
+        assert dropped_by_readline or "\n[that line is not UTF-8 text and was left out" in said
+    terminal.type(b"/clear\n")
+    terminal.wait_for("> ")
     terminal.type(b"The little fox\n")
     said = terminal.wait_for("> ")
     assert said == "The little fox\r\n was so frightened that he ran away and hid himself in the\r\n"
@@ -178,12 +226,12 @@ def test_a_turn_ends_before_the_stop_text():
 
 
 def test_ctrl_c_stops_the_turn_but_not_the_program():
-    terminal = Terminal("--model_size=tiny", "--n_tokens_to_generate=200", "--seed=1")
+    terminal = Terminal("--model_size=tiny", "--n_tokens_to_generate=128", "--seed=1")
     terminal.wait_for("> ")
     terminal.type(b"Once upon a time\n")
     terminal.wait_for("Once upon a time\r\n")
-    for _ in range(2):  # while it writes, and while it waits for a line
-        terminal.interrupt_until("> ")
+    terminal.interrupt_until("> ")  # while it writes
+    assert "[Ctrl-D quits]" in terminal.interrupt_until("> ")  # while it waits for a line
     assert terminal.end() == 0
 
 
@@ -200,9 +248,15 @@ def test_the_user_is_told_when_text_is_forgotten():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--n_tokens_to_generate=256"], "n_tokens_to_generate is 256: in a chat at most 255 fit"),
-        (["--seed=1", "--n_samples=2"], "--n_samples, --lookup and --explain need a prompt"),
-        (["--lookup"], "need a prompt"),
+        (
+            ["--n_tokens_to_generate=129"],
+            "n_tokens_to_generate is 129: in a chat it must be at most 128, half",
+        ),
+        (["--seed=1", "--n_samples=2"], "--n_samples needs a prompt: a chat cannot use it"),
+        (["--lookup"], "--lookup needs a prompt"),
+        (["--stats"], "--stats needs a prompt"),
+        (["--keep_last"], "--keep_last needs a prompt"),
+        (["--past_context"], "--past_context needs a prompt"),
         (["--prompt="], "the prompt is empty"),
     ],
 )
@@ -210,3 +264,72 @@ def test_options_that_a_chat_cannot_use_are_refused(words, message):
     terminal = Terminal("--model_size=tiny", *words)
     terminal.wait_for(message)
     assert terminal.process.wait(timeout=60) == 2
+
+
+def test_a_chat_that_draws_needs_no_hint_how_to_draw():
+    terminal = Terminal(*OPTIONS, "--seed=1")
+    assert "--top_p" not in terminal.wait_for("> ")
+    assert terminal.end() == 0
+
+
+def test_lines_that_begin_with_a_slash_are_commands():
+    terminal = Terminal(*OPTIONS)
+    terminal.wait_for("> ")
+    terminal.type(b"The little fox\n")
+    first = terminal.wait_for("> ")
+    terminal.type(b"/clear \n")
+    assert "[forgotten: the next line begins a new text]" in terminal.wait_for("> ")
+    terminal.type(b"The little fox\n")
+    assert terminal.wait_for("> ") == first
+    terminal.type(b"/help\n")
+    said = terminal.wait_for("> ")
+    assert "/clear  forget" in said and "/help   show this list" in said and "/quit   quit" in said
+    terminal.type(b"/claer\n")
+    assert (
+        "[/claer is not a command; did you mean /clear? If it is text, type a space first]"
+        in terminal.wait_for("> ")
+    )
+    terminal.type(b"/CLEAR\n")
+    assert "[/CLEAR is not a command; did you mean /clear?" in terminal.wait_for("> ")
+    terminal.type(b"/set temperature 1\n")
+    assert "[/set temperature 1 is not a command. If it is text, type a space first]" in terminal.wait_for(
+        "> "
+    )
+    terminal.type(b" /clear\n")
+    assert "[" not in terminal.wait_for("> ")
+    terminal.type(b"exit\n")
+    assert "['exit' is continued as text; the command is /quit]" in terminal.wait_for("> ")
+    terminal.type(b"/quit\n")
+    assert terminal.process.wait(timeout=60) == 0
+
+
+def test_what_the_model_writes_has_a_colour_unless_the_user_wants_none(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for environment, wanted in (
+        ({}, "\033[38;5;32ma\033[0m\033[38;5;32m b\033[0m\n"),
+        ({"NO_COLOR": "1"}, "a b\n"),
+        ({"TERM": "dumb"}, "a b\n"),
+    ):
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        chat.print_written(["a", "", " b"])
+        assert capsys.readouterr().out == wanted
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_a_line_is_edited_and_an_earlier_one_comes_back(locale):
+    pytest.importorskip("readline", reason="this Python has no readline")
+    terminal = Terminal(*OPTIONS, LC_ALL=locale, TERM="xterm")
+    terminal.wait_for("> ")
+    terminal.type(b"The little fix\x7f\x7fox\n")
+    first = terminal.wait_for(" was so frightened")
+    assert "^?" not in first
+    terminal.wait_for("> ")
+    terminal.type(b"/clear\n")
+    terminal.wait_for("> ")
+    terminal.type(b"\x1b[A\x1b[A\n")  # up, up
+    said = terminal.wait_for(" was so frightened")
+    assert "The little fox" in said and "^[[A" not in said
+    terminal.wait_for("> ")
+    assert terminal.end() == 0

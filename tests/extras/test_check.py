@@ -137,7 +137,7 @@ def test_a_prompt_is_refused():
 
 
 def tensors():
-    from extras.huggingface import huggingface_name
+    from extras.huggingface.loading import huggingface_name
 
     arrays = weights.flatten(lively_params(HPARAMS, seed=0))
     return {f"transformer.{huggingface_name(name)}": array for name, array in arrays.items()}

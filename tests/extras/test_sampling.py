@@ -36,7 +36,7 @@ def slowly(logits, ids, name, x):
     if name == "temperature":
         kept = order[:1]
     if name == "top_k":
-        kept = order[:x]
+        kept = order[: x or None]
     if name == "top_p":
         kept = [i for n, i in enumerate(order) if sum(p[j] for j in order[:n]) < x]
     if name == "min_p":
@@ -49,7 +49,7 @@ def slowly(logits, ids, name, x):
     [
         *[("repetition_penalty", x) for x in (1.3, 0.5, 1)],
         *[("temperature", x) for x in (0, 0.3, 1, 2.5)],
-        *[("top_k", x) for x in (1, 2, 3, 40, 10**6)],
+        *[("top_k", x) for x in (0, 1, 2, 3, 40, 10**6)],
         *[("top_p", x) for x in (1e-9, 0.5, 0.9, 0.999, 1)],
         *[("min_p", x) for x in (0, 0.05, 0.5, 1)],
     ],
@@ -104,9 +104,9 @@ def test_filters_are_applied_in_one_order_whatever_the_order_of_the_settings():
         ({"temperature": -0.1}, "temperature is -0.1: it must be 0 or more"),
         ({"temperature": math.inf}, "temperature is inf"),
         ({"temperature": math.nan}, "temperature is nan"),
-        ({"top_k": 0}, "top_k is 0: it must be a whole number, 1 or more"),
+        ({"top_k": -1}, "top_k is -1: it must be a whole number, 0 or more"),
         ({"top_k": 2.5}, "top_k is 2.5"),
-        ({"top_k": math.inf}, "top_k is inf: it must be a whole number, 1 or more"),
+        ({"top_k": math.inf}, "top_k is inf: it must be a whole number, 0 or more"),
         ({"top_p": 0}, "top_p is 0: it must be above 0 and at most 1"),
         ({"top_p": 1.01}, "top_p is 1.01"),
         ({"min_p": 1.5}, "min_p is 1.5: it must be from 0 to 1"),

@@ -221,9 +221,25 @@ bits per byte  {surprises.sum() / math.log(2) / n_bytes:.3f}
 
 def test_without_colour_the_text_is_shown_with_numbers(tiny, tmp_path):
     (tmp_path / "story").write_text(STORY)
-    shown, _ = run(str(tmp_path / "story"), "--model_size=tiny", "--show").stdout.decode().split("\n\n")
+    legend, shown, _ = run(str(tmp_path / "story"), "-m=tiny", "--show").stdout.decode().split("\n\n")
+    assert legend == "after each token, its surprise in nats"
     assert re.sub(r"\[\d+\.\d\]", "", shown) == STORY
     assert len(re.findall(r"\[\d+\.\d\]", shown)) == len(tiny[0].encode(STORY))
+
+
+def test_the_legend_has_each_shade_with_its_nats():
+    legend = scoring.legend(in_colour=True)
+    assert (
+        re.sub(r"\033\[[\d;]*m", "", legend)
+        == "surprise in nats: no shade up to 1,  to 3   to 5   to 7   more \n"
+    )
+    shades = [int(code) for code in re.findall(r"48;5;(\d+)m", legend)]
+    assert shades == [shade for _, shade in scoring.SHADES if shade]
+
+
+def test_a_text_that_is_piped_in_is_scored_without_a_dash(tmp_path):
+    wanted = run("-", "-m=tiny", input=STORY.encode()).stdout
+    assert run("--model_size=tiny", input=STORY.encode()).stdout == wanted and b"perplexity" in wanted
 
 
 def test_with_colour_the_shade_of_each_token_follows_its_surprise(tiny):
@@ -254,12 +270,17 @@ def test_what_a_terminal_would_obey_is_spelled_in_what_is_shown(tiny):
 @pytest.mark.parametrize(
     "words, status, message",
     [
-        ([], 2, "give a file, or - for standard input"),
+        (["--model_size=tiny"], 2, "standard input is empty"),
+        (["-", "--model_size=tiny"], 2, "standard input is empty"),
         (["{}/none"], 1, "No such file"),
         (["{}/bytes", "--model_size=tiny"], 2, "is not UTF-8 text: byte 1 is 0xff; save it as UTF-8"),
         (["{}/empty", "--model_size=tiny"], 2, "is empty"),
         (["{}/story", "--model_size=tiny", "--stride=257"], 2, "stride is 257: it must be from 1 to the 256"),
-        (["{}/story", "--model_size=tiny", "--stride=x"], 2, "stride is 'x', not a whole number"),
+        (
+            ["{}/story", "--model_size=tiny", "--stride=x"],
+            2,
+            "stride is 'x': it must be a whole number, 0 or more",
+        ),
         (["{}/story", "--model_size=none"], 2, "model_size is 'none', expected tiny"),
     ],
 )
@@ -267,7 +288,7 @@ def test_a_text_that_cannot_be_scored_is_refused_in_one_line(tmp_path, words, st
     (tmp_path / "bytes").write_bytes(b"\xff")
     (tmp_path / "empty").touch()
     (tmp_path / "story").write_text(STORY)
-    done = run(*[word.format(tmp_path) for word in words])
+    done = run(*[word.format(tmp_path) for word in words], input=b"")
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (status, b"", 1)
     assert re.search(message, done.stderr.decode())
 

@@ -14,6 +14,7 @@ import gpt2
 import weights
 from encoder import bytes_to_unicode
 from extras import huggingface
+from extras.huggingface import loading
 from extras.huggingface.config import ALIASES, ALLOWED, DEFAULTS, IGNORED
 from files import ModelError
 
@@ -81,7 +82,7 @@ def random_tensors(rng, config):  # -> {name: array}
     arrays = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in table.items()}
     head = arrays["wte"] if rng.random() < 0.5 else rng.normal(0, 0.3, table["wte"]).astype(np.float32)
     prefix = draw(rng, ["transformer.", ""])
-    tensors = {prefix + huggingface.huggingface_name(name): array for name, array in arrays.items()}
+    tensors = {prefix + loading.huggingface_name(name): array for name, array in arrays.items()}
     if config.get("tie_word_embeddings") is False and rng.random() < 0.9 or rng.random() < 0.3:
         tensors["lm_head.weight"] = head
     if rng.random() < 0.3:

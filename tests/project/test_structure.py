@@ -19,7 +19,7 @@ FOLDERS = (
     "notebooks/solutions",
 )
 UPWARD = {  # imports inside a function that may point to a module above
-    ("gpt2", "cli"),  # where gpt2.py is started as a program
+    ("gpt2", "program"),  # where gpt2.py is started as a program
     ("utils", "extras.huggingface"),  # the loader, when a model is in that layout
 }
 
@@ -111,7 +111,7 @@ COUNT = """if True:
             opened[os.path.realpath(arguments[0])] += 1
 
     sys.addaudithook(note)
-    import cli, gpt2, utils
+    import gpt2, program, utils
     find_model = utils.find_model
     utils.find_model = lambda *arguments: judged.append(arguments) or find_model(*arguments)
     call, folder, model = sys.argv[1:]
@@ -120,7 +120,7 @@ COUNT = """if True:
     elif call == "main":
         gpt2.main("The little fox", 3, model)
     else:
-        assert cli.run(["The little fox", "3", model, "--seed=0"]) == 0
+        assert program.run("cli", argv=["The little fox", "3", model, "--seed=0"]) == 0
     folder = os.path.realpath(folder)
     counts = {os.path.basename(path): n for path, n in opened.items() if os.path.dirname(path) == folder}
     print("\\n" + __import__("json").dumps([len(judged), counts]))"""

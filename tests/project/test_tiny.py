@@ -7,10 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import ROOT, SMALL, TINY
+from helpers import ROOT, SMALL, TINY, run
 
 import checkpoint
-import cli
 import gpt2
 import weights
 from encoder import END_OF_TEXT
@@ -205,7 +204,7 @@ def test_a_bigram_is_nine_tenths_its_share_and_one_tenth_frequency():
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(capsys, argv, status, message):
-    assert cli.run(argv, function=measure.command, help=measure.HELP, program="training.measure") == status
+    assert run(argv, "training.measure") == status
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and message in err
 
@@ -228,7 +227,7 @@ def test_a_model_without_counts_is_measured_alone(tiny, tmp_path, capsys, monkey
 
 def assert_refused(capsys, message, *argv):
     """One line on stderr, and not half a table on stdout."""
-    status = cli.run(argv, function=measure.command, help=measure.HELP, program="training.measure")
+    status = run(argv, "training.measure")
     out, err = capsys.readouterr()
     assert status in (1, 2) and out == "" and len(err.splitlines()) == 1 and message in err, err
 

@@ -12,6 +12,7 @@ from helpers import (
     ROOT,
     command,
     lively_params,
+    run,
     run_python,
     without_unbuffered,
     write_huggingface,
@@ -19,12 +20,13 @@ from helpers import (
 )
 from safetensors import SafetensorError
 
+import files
 import gpt2
 import weights
 from checkpoint import in_openai_layout
 from encoder import Encoder
 from extras import huggingface
-from extras.huggingface import export
+from extras.huggingface import export, loading, variants
 from extras.huggingface.variants import exact_gelu
 from weights import flatten
 
@@ -37,6 +39,14 @@ FILES = {
     "tokenizer_config.json",
     "vocab.json",
 }
+
+
+def test_what_takes_long_is_said(tmp_path, monkeypatch, capsys):
+    assert run(["tiny", str(tmp_path / "quiet")], "extras.huggingface.export") == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(files, "LARGE", 10**6)
+    assert run(["tiny", str(tmp_path / "out")], "extras.huggingface.export") == 0
+    assert capsys.readouterr().err == "checking tiny, then writing it: 14 MB\n"
 
 
 def test_the_command_checks_a_model_and_exports_it(tmp_path, tiny):
@@ -90,7 +100,7 @@ def assert_same_model(ours, theirs):
     leaves, leaves_2 = flatten(params), flatten(params_2)
     assert leaves_2.keys() == leaves.keys()
     for name, leaf in leaves.items():
-        if isinstance(leaf, huggingface.UntiedEmbedding):
+        if isinstance(leaf, variants.UntiedEmbedding):
             assert np.array_equal(leaves_2[name].T, leaf.T) and np.array_equal(leaves_2[name][:], leaf[:])
         elif isinstance(leaf, np.ndarray):
             assert np.array_equal(leaves_2[name], leaf) and leaves_2[name].dtype == np.float32
@@ -122,7 +132,7 @@ def vary(params, hparams):
         block["ln_1"]["eps"] = block["ln_2"]["eps"] = 1e-3
     params["ln_f"]["eps"] = 1e-3
     head = rng.normal(size=params["wte"].shape).astype(np.float32)
-    params["wte"] = huggingface.UntiedEmbedding(params["wte"], head)
+    params["wte"] = variants.UntiedEmbedding(params["wte"], head)
     return hparams, params
 
 
@@ -134,7 +144,7 @@ def test_variants_come_back_as_they_were(tmp_path, tiny, params):
 
 
 def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path, tiny, params):
-    tensors = {huggingface.huggingface_name(name): array for name, array in flatten(params).items()}
+    tensors = {loading.huggingface_name(name): array for name, array in flatten(params).items()}
     folder = write_huggingface(tmp_path / "in", tensors, HPARAMS, scale_attn_by_inverse_layer_idx=True)
     model = huggingface.load(folder)
     export.save(tmp_path / "out", *model)

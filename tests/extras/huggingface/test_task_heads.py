@@ -9,7 +9,7 @@ from helpers import assert_same_logits, lively_params, write_huggingface
 import gpt2
 import weights
 from extras import huggingface
-from extras.huggingface import task_heads
+from extras.huggingface import loading, task_heads
 from files import ModelError
 
 HPARAMS = {"n_vocab": 4000, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
@@ -22,7 +22,7 @@ def write(folder, kind, lacking=(), more=None, **config):
     """A model with random weights and one of the heads; 3 labels where it has labels."""
     rng = np.random.default_rng(1)
     arrays = weights.flatten(lively_params(HPARAMS, seed=2, std=0.3))
-    tensors = {f"transformer.{huggingface.huggingface_name(name)}": array for name, array in arrays.items()}
+    tensors = {f"transformer.{loading.huggingface_name(name)}": array for name, array in arrays.items()}
     n_labels = {"GPT2ForQuestionAnswering": 2, "GPT2DoubleHeadsModel": 1}.get(kind, 3)
     weight = task_heads.HEADS[kind]
     tensors[weight] = rng.normal(size=(n_labels, 24)).astype(np.float32)

@@ -8,8 +8,7 @@ import pytest
 from helpers import ROOT, TEXTS
 
 from encoder import bytes_to_unicode, get_encoder
-from extras import huggingface
-from extras.huggingface import export
+from extras.huggingface import export, loading
 from extras.huggingface.vocabulary import CHANGING, NAMED, load_encoder
 from files import ModelError
 
@@ -139,7 +138,7 @@ def test_an_end_that_is_not_an_id_is_refused_by_name(tmp_path, file, wrong):
     config = {"vocab_size": N_VOCAB, "eos_token_id": [1, wrong], "tokenizer_class": None}
     (tmp_path / file).write_text(json.dumps(config))
     with pytest.raises(ModelError) as caught:
-        huggingface.load_encoder(str(tmp_path), config)
+        loading.load_encoder(str(tmp_path), config)
     words = f"eos_token_id is [1, {wrong!r}], and {wrong!r} is not an id; give an id, or a list of ids"
     assert str(caught.value) == f"{tmp_path / file}: {words}"
 

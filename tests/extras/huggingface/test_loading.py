@@ -20,7 +20,7 @@ import utils
 import weights
 from checkpoint import in_openai_layout
 from extras import huggingface
-from extras.huggingface import export
+from extras.huggingface import export, loading
 from extras.huggingface.config import read_config
 from extras.huggingface.variants import exact_gelu
 from files import ModelError
@@ -59,7 +59,7 @@ def tensors(arrays):
 
 
 def load_params(folder):
-    return huggingface.load_params(folder, read_config(folder))
+    return loading.load_params(folder, read_config(folder))
 
 
 def logits_of(params):
@@ -74,7 +74,7 @@ def prefixed(tensors):
 
 
 def test_names_are_those_of_a_table_written_by_hand():
-    assert {name: huggingface.huggingface_name(name) for name in weights.shapes(HPARAMS)} == NAMES
+    assert {name: loading.huggingface_name(name) for name in weights.shapes(HPARAMS)} == NAMES
 
 
 @pytest.mark.parametrize("prefix", [dict, prefixed])

@@ -1,0 +1,316 @@
+"""One picture of a text: how likely the model found each token, and what one head looks back at.
+
+It looks back from the last token of the text. Unless a head is given, it is the one that the next token needs
+most: each is cut in turn, and without this one the next token is least likely.
+
+    python -m extras.picture "The little fox looked at the old wolf, and the old" fox.svg --model_size tiny
+"""
+
+if __name__ == "__main__":  # first, so that a missing library is reported in one line
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project
+    from program import run
+
+    raise SystemExit(run("extras.picture", "requirements-extras.txt"))
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import gpt2
+from extras import inside, scoring
+from extras.plots import Figure, in_percent, spelled, tokens_in_words
+from files import needs
+from names import MODELS_DIR
+from text import announce_reading, read_prompt
+from utils import open_model
+
+with needs("requirements-extras.txt"):
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import findfont, get_font
+    from matplotlib.patches import FancyBboxPatch, PathPatch
+    from matplotlib.path import Path as Curve
+
+HELP = """\
+python -m extras.picture TEXT FILE [--option value]    a text as the model sees it
+
+TEXT                 the text; - reads what is piped in
+FILE                 the picture, a new file, .svg or .png; what it shows is also
+                     written in words, into the file and to standard output
+-m, --model_size 124M
+                     the model, as for gpt2.py; tiny needs no download
+--models_dir FOLDER  for downloaded models, as for gpt2.py
+-n, --n_tokens_to_generate 6
+                     how many tokens the model adds, at most
+"""
+WIDTH, EDGE = 900, 24  # in pixels, 96 to the inch, as are all sizes below
+FINER = 10  # texts are measured this much larger, because letters are rounded to whole pixels
+N_FIT = 60  # tokens: more, even upright, would not fit side by side
+PRINTED = 0.05  # a weight above this has its number
+DARKEST = 7  # nats: beyond, shades get no darker
+GROUND, FIRST, INK, QUIET, BLUE, ORANGE = "#fbfaf7", "#eeeeec", "#222222", "#6b6b6b", "#1f4e79", "#e07036"
+SERIF, SANS, MONO = "DejaVu Serif", "DejaVu Sans", ("DejaVu Sans Mono", "DejaVu Sans")
+
+# ---- numbers -----------------------------------------------------------------------------------------------
+
+
+def without_head(params, n_head, block, head):  # -> params
+    """The same model, in which a head adds nothing: the rows of c_proj that take in its output are 0."""
+    w = params["blocks"][block]["attn"]["c_proj"]["w"].copy()
+    d_head = len(w) // n_head
+    w[head * d_head : (head + 1) * d_head] = 0
+    return inside.replace(params, f"h{block}/attn/c_proj/w", w)
+
+
+def probability(next_id, ids, params, n_head):  # -> from 0 to 1
+    """How likely an id is after these."""
+    hidden = gpt2.transformer(ids, **params, n_head=n_head)
+    return float(gpt2.softmax(gpt2.next_logits(hidden[-1], params))[next_id])
+
+
+def most_needed_head(next_id, ids, params, n_head):  # -> block, head
+    """The head without which next_id is least likely; a forward pass for each head."""
+    heads, left = [*np.ndindex(len(params["blocks"]), n_head)], {}
+    for head in tqdm(heads, "cutting heads", disable=None):
+        left[head] = probability(next_id, ids, without_head(params, n_head, *head), n_head)
+    return min(left, key=left.get)
+
+
+def continuation(ids, params, n_head, n_tokens_to_generate, stop_ids):  # -> ids
+    """The likeliest next ids, up to the first that ends a text, which is kept."""
+    new_ids = gpt2.generate(ids, params, n_head, n_tokens_to_generate)
+    n_kept = next((i + 1 for i, new_id in enumerate(new_ids) if new_id in stop_ids), len(new_ids))
+    return new_ids[:n_kept]
+
+
+def check_length(ids, n_tokens_to_generate):
+    """Raise ValueError unless all these tokens can be read in the picture, and one of them is new."""
+    if n_tokens_to_generate < 1:
+        raise ValueError(f"n_tokens_to_generate is {n_tokens_to_generate}: the picture needs 1 or more")
+    if len(ids) + n_tokens_to_generate > N_FIT:
+        asked = f"{len(ids)} tokens and {n_tokens_to_generate} new ones"
+        raise ValueError(f"{asked}, but at most {N_FIT} fit in a picture that can be read: shorten the text")
+
+
+# ---- sentences: words, a token, words, a token, ... --------------------------------------------------------
+
+
+def which(tokens, i):  # -> words
+    """What to say before tokens[i], if the text has other tokens that are the same."""
+    n, k = tokens.count(tokens[i]), tokens[: i + 1].count(tokens[i])
+    if n == 1:
+        return ""
+    if k == 1:
+        return "the first "
+    return "the last " if k == n else "an earlier "
+
+
+def what_it_looks_at(tokens, weights, block, head):  # -> sentence
+    """From the last token to the one with the largest weight, which may have come after the same token."""
+    last, best = len(tokens) - 1, int(np.argmax(weights))
+    this = [f"Head {head} of block {block} looks back from {which(tokens, last)}", tokens[last]]
+    most = "" if weights[best] > 0.5 else "most of all "
+    if best == last:
+        return [*this, f" {most}to itself"]
+    if best and tokens[best - 1] == tokens[last]:
+        after = f" that came after {which(tokens, best - 1)}"
+        return [*this, f" {most}to the ", tokens[best], after, tokens[best - 1]]
+    return [*this, f" {most}to {which(tokens, best)}", tokens[best]]
+
+
+def what_it_does(token, p, p_without, n_heads):  # -> sentence
+    """How likely the next token is with and without the head; n_heads: how many it was chosen from."""
+    before, after = in_percent(p), in_percent(p_without)
+    change = f"{'falls' if p_without < p else 'rises'} from {before} to {after}"
+    if before == after:
+        change = f"stays at {before}"
+    elif p_without < p and n_heads > 1:
+        change += f", further than without any other of the {n_heads} heads"
+    return ["Without this head, the next token ", token, f" {change}."]
+
+
+# ---- the picture -------------------------------------------------------------------------------------------
+
+
+def label(token):  # str -> str
+    """A token as `plots.spelled` shows it, in which what the fonts cannot draw is escaped too."""
+    fonts = [get_font(findfont(name)) for name in MONO]
+    known = {c for c in token if c.isprintable() and any(font.get_char_index(ord(c)) for font in fonts)}
+    return spelled("".join(c if c in known | {"\n"} else c.encode("unicode_escape").decode() for c in token))
+
+
+def put(axes, text, size, family, **style):  # -> Text
+    """A text of this size, to be measured and then moved to its place."""
+    return axes.text(0, 0, text, size=0.75 * size, family=family, **{"color": INK} | style)
+
+
+def measured(texts):  # -> widths, heights: two of [n]
+    """The sizes of texts, wherever they are."""
+    renderer = RendererAgg(1, 1, 96 * FINER)
+    boxes = [text.get_window_extent(renderer, dpi=96 * FINER) for text in texts]
+    return np.array([(box.width, box.height) for box in boxes]).T / FINER
+
+
+def flow(lengths, gap):  # -> row, x for each
+    """The places of things side by side, line after line."""
+    row, x = 0, EDGE
+    for length in lengths:
+        if x > EDGE and x + length > WIDTH - EDGE:
+            row, x = row + 1, EDGE
+        yield row, x
+        x += length + gap
+
+
+def write(axes, y, sentence, size, family):  # -> y of the last line
+    """A sentence from y on, word by word, its tokens in a monospace."""
+    texts = []
+    for i, part in enumerate(sentence):
+        words, kind = ([label(part)], MONO) if i % 2 else (part.split(), family)
+        texts += [put(axes, word, size, kind) for word in words]
+    for text, (row, x) in zip(texts, flow(measured(texts)[0], 0.32 * size)):
+        text.set_position((x, y + 1.4 * size * row))
+    return y + 1.4 * size * row
+
+
+def chips(axes, y, tokens, likely, framed=None, note="", **style):  # -> y below
+    """A chip for each token: its text, under it its probability; then a note, in quiet letters."""
+    names = [put(axes, label(token), 13.5, MONO, **style) for token in tokens]
+    numbers = [put(axes, "" if np.isnan(p) else in_percent(p), 11, SANS) for p in likely]
+    note = put(axes, note, 11.5, SANS, color=QUIET)
+    lengths = np.maximum(measured(names)[0], measured(numbers)[0]) + 10
+    *places, (row, x) = flow([*lengths, *measured([note])[0]], 5)
+    note.set_position((x + 5, y + 24 + 46 * row))
+    for i, ((row, x), p) in enumerate(zip(places, likely)):
+        top, middle = y + 46 * row, x + lengths[i] / 2
+        surprise = min(-np.log(max(p, 1e-9)) / DARKEST, 1)
+        shade = FIRST if np.isnan(p) else (ORANGE, 0.06 + 0.9 * surprise)
+        shape, edge = "round,pad=0,rounding_size=5", BLUE if i == framed else "none"
+        axes.add_patch(FancyBboxPatch((x, top), lengths[i], 40, shape, fc=shade, ec=edge))
+        names[i].set(position=(middle, top + 17), ha="center")
+        numbers[i].set(position=(middle, top + 33), ha="center")
+    return top + 46
+
+
+def arcs(axes, y, tokens, weights):  # -> y below
+    """From the last token back to each: as thick as the weight, which is printed if it is above PRINTED."""
+    last, room = len(tokens) - 1, WIDTH - 2 * EDGE
+    thick = ["bold" if i in (np.argmax(weights), last) else "normal" for i in range(last + 1)]
+    names = [put(axes, label(token), 13, MONO, weight=t) for token, t in zip(tokens, thick)]
+    printed = [f"{weight:.2f}" if weight > PRINTED else "" for weight in weights]
+    numbers = [put(axes, number, 11, SANS, weight=t, color=BLUE) for number, t in zip(printed, thick)]
+    lengths = np.maximum(measured(names)[0], measured(numbers)[0])
+    upright = bool(sum(lengths) + 8 * last > room)
+    for text in names + numbers:
+        text.set(rotation=90 * upright, ha="center", va="top")
+    lengths = np.full(last + 1, 14) if upright else lengths
+    gap = min((room - sum(lengths)) / max(last, 1), 44)
+    places = EDGE + np.cumsum(lengths + gap) - gap - lengths / 2
+    depths, y = measured(names)[1], y + (105 if last else 60)
+    for i, x in enumerate(places):
+        names[i].set_position((x, y + 7))
+        numbers[i].set_position((x, y + 11 + depths[i]))
+        height, loop = (60, 40) if i == last else (115 * ((last - i) / last) ** 0.6, 0)
+        points = [(x, y), (x - loop, y - height), (places[-1] + loop, y - height), (places[-1], y)]
+        axes.add_patch(PathPatch(Curve(points, [1, 4, 4, 4]), fc="none", ec=BLUE, lw=7.5 * weights[i]))
+    return y + 11 + max(depths) + (32 if upright else 14)
+
+
+def picture(tokens, new_tokens, likely, weights, title, does):  # -> figure
+    """Everything in its place, from the top down; the height follows."""
+    n, figure = len(tokens), Figure(dpi=96, facecolor=GROUND)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH))
+    axes.axis("off")
+    y = write(axes, 36, ["How likely the model found each token: the darker, the less likely"], 17, SERIF)
+    y = chips(axes, y + 16, tokens, likely[:n], framed=n - 1)
+    y = chips(axes, y, new_tokens, likely[n:], note="written by the model", style="italic")
+    y = write(axes, y + 36, title, 17, SERIF)
+    y = write(axes, y + 23, does, 12.5, SANS)
+    height = arcs(axes, y + 6, tokens, weights) + EDGE
+    axes.set_ylim(height, 0)
+    figure.set_size_inches(WIDTH / 96, height / 96)
+    return figure
+
+
+def in_words(tokens, new_tokens, likely, weights, title, does):  # -> str
+    """The same for those who cannot see it."""
+    n = len(tokens)
+    text = ", ".join(filter(None, [repr(tokens[0]), tokens_in_words(tokens[1:], likely[1:n])]))
+    looks = [f"{token!r} {weight:.2f}" for token, weight in zip(tokens, weights) if weight > PRINTED]
+    title, does = ("".join(repr(part) if i % 2 else part for i, part in enumerate(s)) for s in (title, does))
+    return (
+        f"A text, with the probability that the model gave each token: {text}. Written by the model: "
+        f"{tokens_in_words(new_tokens, likely[n:])}. {title}. Weights above {PRINTED}: "
+        f"{', '.join(looks) or 'none'}. {does}"
+    )
+
+
+def draw(ids, params, n_head, encoder, n_tokens_to_generate=6, head=None):  # -> figure, alt
+    """The picture of a text and of what comes next; head: (block, head), by default `most_needed_head`.
+
+    Raises ValueError for a text that is too long to be read in a picture, or for the model.
+    """
+    check_length(ids, n_tokens_to_generate)
+    n, new_ids = len(ids), continuation(ids, params, n_head, n_tokens_to_generate, encoder.stop_ids)
+    n_heads = 1 if head else len(params["blocks"]) * n_head
+    block, head = head or most_needed_head(new_ids[0], ids, params, n_head)
+    cut = without_head(params, n_head, block, head)
+    p, p_without = (probability(new_ids[0], ids, model, n_head) for model in (params, cut))
+    likely = np.array([np.nan, *np.exp(-scoring.nats([*ids, *new_ids], params, n_head))])
+    weights = [*inside.attention_maps(ids, **params, n_head=n_head)][block][head, -1]
+    tokens = [encoder.token_bytes(i).decode("utf-8", "backslashreplace") for i in [*ids, *new_ids]]
+    title = what_it_looks_at(tokens[:n], weights, block, head)
+    does = what_it_does(tokens[n], p, p_without, n_heads)
+    figure = picture(tokens[:n], tokens[n:], likely, weights, title, does)
+    return figure, in_words(tokens[:n], tokens[n:], likely, weights, title, does)
+
+
+# ---- the command -------------------------------------------------------------------------------------------
+
+
+def save(figure, alt, path):
+    """Write the picture to a .svg or .png, with alt as its title: the same picture gives the same bytes."""
+    kind, content = Path(path).suffix[1:].lower(), io.BytesIO()
+    dated = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "picture"}):
+        figure.savefig(content, format=kind, dpi=192, metadata={"Title": alt} | dated)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content.getvalue())
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def command(
+    text: str = "",
+    file: str = "",
+    *,
+    model_size: str = "124M",
+    models_dir: str = MODELS_DIR,
+    n_tokens_to_generate: int = 6,
+):
+    """Write the picture of a text to a file, and print its content in words."""
+    if not text or not file:
+        raise ValueError("give a text and a file: python -m extras.picture TEXT FILE (see --help)")
+    if Path(file).suffix.lower() not in (".svg", ".png"):
+        raise ValueError(f"the picture's file is {file!r}: give the name of a .svg or .png (see --help)")
+    if os.path.lexists(file):
+        raise ValueError(f"{file} exists: name a new file")
+    text = read_prompt(text)
+    encoder, hparams, load_params = open_model(model_size, models_dir)
+    ids = encoder.encode(text, n_most=hparams["n_ctx"])
+    check_length(ids, n_tokens_to_generate)
+    announce_reading(len(ids), hparams)
+    figure, alt = draw(ids, load_params(), hparams["n_head"], encoder, n_tokens_to_generate)
+    save(figure, alt, file)
+    print(alt)

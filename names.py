@@ -1,0 +1,113 @@
+"""Names of models: OpenAI's, those of the Hugging Face hub, and what a mistyped one may mean."""
+
+import os
+import re
+from pathlib import Path
+
+from files import PICKLES, ROOT, convert_advice, quoted, shown, similar
+
+MODELS_DIR = os.environ.get("PLAINGPT_MODELS_DIR") or str(ROOT / "models")  # where programs keep downloads
+RELEASED = ("124M", "355M", "774M", "1558M")  # by OpenAI
+RENAMED = {"117M": "124M", "345M": "355M", "762M": "774M", "1542M": "1558M"}  # by OpenAI, in 2019
+SHORT_NAMES = {  # from the time when names on the Hugging Face hub had no owner
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+NICKNAMES = {
+    "small": "124M",
+    "medium": "355M",
+    "large": "774M",
+    "xl": "1558M",
+    "1.5b": "1558M",
+    "gpt2-small": "gpt2",
+    "gpt2-base": "gpt2",
+    "gpt2-124m": "124M",
+    "gpt2-1.5b": "1558M",
+}
+ALLOWED = (
+    f"expected tiny, {', '.join(RELEASED)}, an existing folder, "
+    "or a name on the Hugging Face hub (gpt2, owner/name)"
+)
+MODEL_FILES = (  # what the names of a model's files end in, whoever wrote them
+    "hparams.json",
+    "encoder.json",
+    "vocab.bpe",
+    "checkpoint",
+    ".index",
+    ".meta",
+    ".data-00000-of-00001",
+    "config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    ".safetensors",
+    ".safetensors.index.json",
+)
+
+
+def is_hub_name(name):  # -> bool
+    """Whether this can be the name of a model on the Hugging Face hub, not a path or an address."""
+    repo = name.partition("@")[0]
+    if repo in SHORT_NAMES:
+        return True
+    is_address = re.match(r"models/|(www\.)?(huggingface|hf)\.co/", repo)
+    if is_address or os.path.exists(name) or is_part_of_model(name):
+        return False
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo) is not None
+
+
+def is_part_of_model(name):  # -> bool
+    """Whether this is the path of a file of a model, or what the two files of its checkpoint begin with."""
+    return os.path.isfile(name) and name.endswith(MODEL_FILES) or os.path.isfile(f"{name}.index")
+
+
+def unknown_name(name):  # -> ValueError
+    """What is wrong with the name of a model, what is allowed, and which model it may mean."""
+    word = f"'{shown(name)}'"
+    if name in RENAMED:
+        return ValueError(f"model_size is {word}, which OpenAI renamed: use {RENAMED[name]}")
+    if is_part_of_model(name):
+        folder = quoted(os.path.dirname(name) or ".")
+        return ValueError(f"model_size is {word}, a file of a model: give its folder, {folder}")
+    if os.path.exists(name):
+        advice = convert_advice(name) if Path(name).suffix in PICKLES else ALLOWED
+        return ValueError(f"model_size is {word}, a file, but a model is a folder: {advice}")
+    found = likely_model(name)
+    missing = ": there is no such folder;" if is_path(name) else ","
+    question = f"; did you mean {found}?" if found else ""
+    return ValueError(f"model_size is {word}{missing} {ALLOWED}{question}")
+
+
+def is_path(name):  # -> bool
+    """Whether a name can only be a path: ./x, ~/x, /x, a/b/c, models/x, C:\\x."""
+    return bool(re.match(r"[.~/$]|models/|\w:|[^:]*\\|[^:/]+/[^/]+/", name)) and "huggingface.co" not in name
+
+
+def likely_model(name):  # "124m" -> "124M"; None if nothing is similar
+    """The model that a wrong name probably means."""
+    name = name.strip().rstrip("/\\")
+    path = os.path.expanduser(os.path.expandvars(name)).replace("\\", "/")
+    found = in_address(name) or (quoted(path) if os.path.isdir(path) else None)
+    if found or is_hub_name(name):
+        return found or name
+    known = {each: each for each in ("tiny", *RELEASED, *SHORT_NAMES)} | RENAMED | NICKNAMES
+    *folders, last = path.split("/")
+    last = re.sub(r"[\s_-]+", "-", last.lower()).replace("gpt-2", "gpt2")
+    close = [each for each in similar(last, known) if not folders or each.lower() == last]
+    return known[close[0]] if close else None
+
+
+def in_address(address):  # "https://huggingface.co/owner/name/tree/main" -> "owner/name"; or None
+    """The name of the model that an address on the hub shows."""
+    site = re.match(r"(https?://)?(www\.)?(huggingface\.co|hf\.co|hf-mirror\.com)/|hf://", address)
+    path = re.split("[?#]", address[site.end() :] if site else address)[0]
+    name, *of_a_branch = re.split("/(?:tree|blob|resolve)/", path, maxsplit=1)
+    name = name.strip("/")
+    if not (site or of_a_branch) or not is_hub_name(name) or name.startswith(("datasets/", "spaces/")):
+        return None
+    branch = of_a_branch[0].partition("/")[0] if of_a_branch else "main"
+    return name if branch == "main" else f"{name}@{branch}"

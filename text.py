@@ -1,0 +1,142 @@
+"""Text in and out of a command: the prompt is read, and new text is written as it comes."""
+
+import os
+import stat
+import sys
+from itertools import takewhile
+
+from files import quoted, read_text, redecoded, say, shown, visible
+from names import RELEASED, SHORT_NAMES
+
+SEPARATOR = "\n" + 15 * "-" + "\n"  # between texts
+LONGEST_PROMPT = 2**27  # bytes on standard input: more than any model here can see
+MANY_PRODUCTS = 5 * 10**10  # of weights and tokens, which may take longer than a second
+
+# ---- in ----------------------------------------------------------------------------------------------------
+
+
+def read_prompt(prompt):  # str or None -> str
+    """The prompt, or, for None and "-", standard input without its final newline.
+
+    Raises ValueError if it is empty or not text.
+    """
+    if prompt in (None, "-"):
+        if sys.stdin.isatty():
+            say("reading the prompt from the terminal: end it with Ctrl-D (on Windows, Ctrl-Z and Enter)")
+        prompt = read_text("-", LONGEST_PROMPT).removesuffix("\n")
+    elif text_waits():
+        say("standard input is not read, because a prompt is given")
+    elif prompt in ("tiny", *RELEASED, *SHORT_NAMES):
+        say(f"{prompt!r} is taken as the prompt; for the model, write --model_size {prompt}")
+    elif os.path.isfile(prompt):
+        say(f"{shown(prompt)!r} is taken as the prompt; to read the file, write - < {quoted(prompt)}")
+    if not prompt:
+        raise ValueError("the prompt is empty: give a text to continue (see --help)")
+    try:
+        return redecoded(prompt)
+    except UnicodeError as error:
+        problem = f"the prompt is not valid UTF-8 at byte {error.start + 1}"
+        raise ValueError(f"{problem}: convert it to UTF-8") from None
+
+
+def text_waits():  # -> bool
+    """Whether text waits on standard input, in a file or in a pipe; False where the system does not tell."""
+    try:
+        import fcntl
+        import termios
+
+        status = os.fstat(sys.stdin.fileno())
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size > 0
+        is_pipe = stat.S_ISFIFO(status.st_mode)
+        return is_pipe and any(fcntl.ioctl(sys.stdin, termios.FIONREAD, bytes(4)))
+    except (OSError, ValueError, ImportError):
+        return False
+
+
+def prompt_ids(prompt, n_new, keep_last, encoder, hparams):  # -> ids
+    """The ids of a prompt that leaves room for n_new ones; with keep_last, those at its end that do.
+
+    Raises ValueError for what cannot fit.
+    """
+    from gpt2 import check_inputs
+
+    n_vocab, n_ctx = hparams["n_vocab"], hparams["n_ctx"]
+    option = "--keep_last"  # that helps with an error
+    try:
+        ids = encoder.encode(prompt, n_most=None if keep_last else n_ctx)
+        if len(ids) > n_ctx and not keep_last:
+            raise ValueError(f"the prompt has {len(ids):,} tokens, but the model sees {n_ctx:,}: shorten it")
+        option, n_kept = "--past_context", n_ctx - n_new
+        if keep_last and n_kept < len(ids):
+            if n_kept < 1:
+                problem = f"{n_new:,} new tokens leave no room for the prompt"
+                raise ValueError(f"{problem}: at most {n_ctx - 1:,} do")
+            say(f"of {len(ids):,} tokens of the prompt, the last {n_kept:,} are used (--keep_last)")
+            ids = ids[-n_kept:]
+        check_inputs(ids, n_new, n_vocab, n_ctx)
+    except ValueError as error:
+        raise ValueError(f"{error}, or use {option}") from None
+    return ids
+
+
+def announce_reading(n_ids, hparams):
+    """Say that a model reads a text, if it may take longer than a second."""
+    from weights import count
+
+    if count(hparams) * n_ids > MANY_PRODUCTS:
+        say(f"reading the text: {n_ids:,} tokens")
+
+
+# ---- out ---------------------------------------------------------------------------------------------------
+
+
+def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
+    """The text of ids as they come, up to an id that ends a text, or the text `stop`."""
+    new_ids = takewhile(lambda new_id: new_id not in encoder.stop_ids, new_ids)
+    pieces = until(encoder.decode_stream(new_ids), stop)
+    return map(visible, pieces) if sys.stdout.isatty() else pieces
+
+
+def until(pieces, stop=None):  # pieces of text -> pieces of text
+    """The text before `stop`, if given; what may be the beginning of `stop` waits until that is clear."""
+    waiting = ""
+    for piece in pieces:
+        waiting += piece
+        if stop and stop in waiting:
+            yield waiting.partition(stop)[0]
+            return
+        n_most = min(len(stop or ""), len(waiting) + 1)
+        n_held = max((n for n in range(n_most) if waiting.endswith(stop[:n])), default=0)
+        yield waiting[: len(waiting) - n_held]
+        waiting = waiting[len(waiting) - n_held :]
+    yield waiting
+
+
+def shows_colour():  # -> bool
+    """Whether stdout is a terminal that shows colours to a user who wants them (no-color.org)."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not is_plain
+
+
+def separated(texts):  # -> pieces
+    """The pieces of all texts, with a line of dashes between two texts."""
+    for i, pieces in enumerate(texts):
+        yield SEPARATOR if i else ""
+        yield from pieces
+
+
+def write(pieces, last_line=None):
+    """Write text as it comes, then one newline. last_line: a function, whose line follows on stderr."""
+    written = False
+    try:
+        for piece in pieces:
+            written = written or piece != ""
+            print(piece, end="", flush=True)
+        print(flush=True)
+    except KeyboardInterrupt:
+        print(end="\n" if written else "", flush=True)  # what was written stays, on a line of its own
+        raise
+    finally:
+        if last_line and (written or sys.exc_info()[0] is None):  # an error is one line
+            say(last_line())
