@@ -132,10 +132,8 @@ def check_together(given, n_samples, draws):
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}: it must be 1 or more")
     if n_samples > 1 and not draws:
-        problem = (
-            "all texts would be the same: give --seed, or another option that draws, and no --temperature 0"
-        )
-        raise ValueError(f"n_samples is {n_samples}: {problem}")
+        advice = "give --seed, or another option that draws, and no --temperature 0"
+        raise ValueError(f"n_samples is {n_samples}: all texts would be the same: {advice}")
 
 
 def check_report(reports, prompt, given):
@@ -144,11 +142,9 @@ def check_report(reports, prompt, given):
     if prompt is not None:
         advice = "a model is given with --model_size"
         raise ValueError(f"--{option} takes no prompt, but {shown(prompt, 50)!r} is given: {advice}")
-    for other in [
-        *others,
-        *(name for name, value in given.items() if value is not None and value is not False),
-    ]:
-        raise ValueError(f"--{option} and --{other} cannot be used together: leave one out")
+    others += [name for name, value in given.items() if value is not None and value is not False]
+    if others:
+        raise ValueError(f"--{option} and --{others[0]} cannot be used together: leave one out")
 
 
 def refuse_in_chat(given):

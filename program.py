@@ -121,10 +121,14 @@ def call(function, argv, program):
     check_positional(positional, options, in_order, parameters)
     values = {}
     for name, word in (dict(zip(in_order, positional)) | options).items():
-        is_word = name not in options and not re.fullmatch(DECIMAL, word)
-        hint = f"; a {in_order[0]} of several words goes in quotes" if is_word else ""
+        hint = "" if name in options else quotes_hint(word, in_order)
         values[name] = read_value(name, word, parameters[name].annotation, hint)
     function(**values)
+
+
+def quotes_hint(word, in_order):  # -> str
+    """What to say of a word that may be part of the first argument; a number is none."""
+    return "" if re.fullmatch(DECIMAL, word) else f"; a {in_order[0]} of several words goes in quotes"
 
 
 def say_if_doubtful(word, rest, first_name, parameters):
@@ -133,17 +137,18 @@ def say_if_doubtful(word, rest, first_name, parameters):
     if option and not rest and option in {*parameters, "help"}:
         say(f"{shown(word, 50)!r} is taken as the {first_name}; the option is --{option}")
     if re.fullmatch(rf"[{DASHES}]+[A-Za-z?]\S*|/\?", word):
-        option = f"; the option is --{bare_name(word)}" if bare_name(word) in {*parameters, "help"} else ""
-        say(f"{shown(word, 50)!r} comes first, so it is taken as the {first_name}{option or ' (see --help)'}")
+        name = bare_name(word)
+        hint = f"; the option is --{name}" if name in {*parameters, "help"} else " (see --help)"
+        say(f"{shown(word, 50)!r} comes first, so it is taken as the {first_name}{hint}")
 
 
 def full_name(word, parameters):  # "-n=3" or "-n3" -> "--n_tokens_to_generate=3"
     """An option of one letter as the option that it stands for; other words as they are."""
-    found = re.fullmatch(r"-([a-z])=?(.*)", word) if re.match("-[a-z](=|[0-9.]|$)", word) else None
+    found = re.fullmatch("-([a-z])([=0-9.].*)?", word)
     name = SHORT.get(found[1]) if found else None
     if name not in parameters:
         return word
-    return f"--{name}={found[2]}" if len(word) > 2 else f"--{name}"
+    return f"--{name}" if found[2] is None else f"--{name}={found[2].removeprefix('=')}"
 
 
 def option_name(word):  # "--top-k=40" -> "top_k"; None for other words
@@ -194,7 +199,7 @@ def no_value(option, following):  # -> "yes"
 
 def check_option(word, name, names, parameters, missing):
     """Raise ValueError for an option that is unknown, or is among the names given before."""
-    option = word.partition("=")[0]
+    option, equals, value = word.partition("=")
     if name in ("help", "debug"):
         raise ValueError(f"{option} takes no value")
     if name not in parameters:
@@ -204,9 +209,8 @@ def check_option(word, name, names, parameters, missing):
         raise ValueError(f"there is no option {shown(option, 50)!r}{question}{advice}")
     if name in names:
         raise ValueError(f"--{name} is given twice")
-    value = word.partition("=")
-    if value[1] and parameters[name].annotation is bool:
-        raise ValueError(f"--{name} is given {shown(value[2], 50)!r}: it takes no value")
+    if equals and parameters[name].annotation is bool:
+        raise ValueError(f"--{name} is given {shown(value, 50)!r}: it takes no value")
 
 
 def check_dash(word, parameters, is_literal):
@@ -253,7 +257,7 @@ def check_positional(words, options, in_order, parameters):
         raise ValueError(f"{word!r} is one word too many: a {in_order[0]} of several words goes in quotes")
     for name, word in zip(in_order, words):
         if name in options:
-            hint = "" if re.fullmatch(DECIMAL, word) else f"; a {in_order[0]} of several words goes in quotes"
+            hint = quotes_hint(word, in_order)
             raise ValueError(f"{name} is given twice: as {shown(word, 50)!r}, and as --{name}{hint}")
         if name != in_order[0] and word.startswith("-") and parameters[name].annotation is str:
             raise ValueError(f"{name} is {shown(word, 50)!r}: if that is right, write --{name}={word}")

@@ -9,7 +9,7 @@ import numpy as np
 from checkpoint import compare_checksums, in_openai_layout, read_checkpoint, read_index
 from download import announce_files, download_file
 from encoder import get_encoder
-from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, pickles, read_json
+from files import AGAIN, MIXED_UP, ROOT, ModelError, convert_advice, fresh_copy, pickles, read_json
 from names import RELEASED, is_hub_name, unknown_name
 from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
@@ -76,7 +76,7 @@ def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revisi
     Raises ValueError for anything else, ModelError for a folder in both layouts.
     """
     if model_size == "tiny":
-        return "openai", Path(__file__).resolve().parent / "models" / "tiny"
+        return "openai", ROOT / "models" / "tiny"
     if model_size in RELEASED:
         return "released", Path(models_dir).expanduser() / model_size
     if os.path.isdir(model_size):

@@ -38,6 +38,7 @@ import weights
 from benchmarks import formats
 from benchmarks.rivals import INSTALLED, N_THREADS, RIVALS
 from extras import speculative
+from files import ROOT
 
 HELP = """\
 python -m benchmarks.run [--option value]    plainGPT beside its peers, half an hour
@@ -45,7 +46,6 @@ python -m benchmarks.run [--option value]    plainGPT beside its peers, half an 
 --rounds 5         turns of each peer
 --sizes 124M,355M  shapes in the second table, by default all
 """
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "models" / "benchmark"
 OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns only, in short tasks
 FORTY = "40 after 10, tokens/s"

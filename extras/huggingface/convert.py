@@ -12,9 +12,7 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
     import sys
     from pathlib import Path
 
-    sys.path.insert(
-        0, str(Path(__file__).resolve().parent.parent.parent)
-    )  # the project, if this runs as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project
     from program import run
 
     raise SystemExit(run("extras.huggingface.convert", "requirements-extras.txt"))
