@@ -46,6 +46,10 @@ drawn at random (the numbers are examples):
 --n_samples 3              draw this many texts, with a line of dashes between
 --stop TEXT                end before this text, in which \\n is a line end, \\t a
                            tab, and \\\\ a backslash
+--special                  read <|endoftext|>, and any other special token of
+                           the model, in the prompt as that token, not as plain
+                           text: "<|endoftext|>" --special writes from nothing;
+                           those that the model writes are never shown
 --keep_last                of a prompt that is too long, use the end that fits
 --past_context             when the context is full, forget the first half of
                            the text, say so on stderr, and continue
@@ -79,6 +83,7 @@ def command(
     repetition_penalty: float = None,
     n_samples: int = 1,
     stop: str = None,
+    special: bool = False,
     keep_last: bool = False,
     past_context: bool = False,
     lookup: bool = False,
@@ -101,19 +106,20 @@ def command(
         raise ValueError("models_dir is empty: give a folder, or leave --models_dir out")
     reports = [name for name, asked in (("models", models), ("check", check), ("version", version)) if asked]
     if reports:
-        check_report(reports, prompt, given | settings | {"seed": seed, "stop": stop})
+        check_report(reports, prompt, given | settings | {"seed": seed, "stop": stop, "special": special})
         print_report(reports[0], model_size, models_dir)
         return
     if prompt is None and sys.stdin.isatty():
         refuse_in_chat(given)
-        converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws)
+        converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws, special)
         return
 
     from utils import open_model
 
     prompt = read_prompt(prompt)
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    ids = prompt_ids(prompt, 0 if past_context else n_tokens_to_generate, keep_last, encoder, hparams)
+    n_new = 0 if past_context else n_tokens_to_generate
+    ids = prompt_ids(prompt, n_new, keep_last, special, encoder, hparams)
     params = load_params()  # only now: half a gigabyte for 124M
     announce_reading(len(ids), hparams)
     picks = (new_pick(ids, i) for i in range(n_samples))
@@ -269,7 +275,7 @@ def forgetting(ids, params, n_head, n, picks):  # yields a stream of ids for eac
 # ---- chat --------------------------------------------------------------------------------------------------
 
 
-def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws):
+def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws, special):
     """Continue what the user types, line by line; see extras/chat.py."""
     from extras import chat
     from utils import open_model
@@ -279,4 +285,4 @@ def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws
     params, to_text = load_params(), partial(text_of, encoder=encoder, stop=stop)
     if not draws:
         say("The likeliest token is taken each time, and the text may repeat itself: --top_p 0.8 draws.")
-    chat.chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text)
+    chat.chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text, special)

@@ -48,25 +48,36 @@ class Encoder:
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
     in the order learned; errors: what to do with bytes that are not UTF-8, as in `bytes.decode`;
-    stop_tokens: tokens that end a text; the attribute stop_ids has the ids of those in encoder.
-    special_groups: sets of tokens that are special, as <|endoftext|> is, by default one set: all that are
-    neither a byte nor made by a merge. `encode` looks for a group only in what the earlier ones leave.
+    stop_tokens: tokens that end a text, and begin_token, which begins one: the attributes stop_ids and
+    begin_id have the ids of those that are in encoder.
+    added_groups: sets of tokens that are looked for in a text before it is cut into pieces, each set only in
+    what the earlier ones leave; by default one set: all that are neither a byte nor made by a merge.
+    special_tokens: those of them that are not text, as <|endoftext|> is; by default all.
     """
 
     def __init__(
-        self, encoder, bpe_merges, errors="replace", stop_tokens=(END_OF_TEXT,), special_groups=None
+        self,
+        encoder,
+        bpe_merges,
+        errors="replace",
+        stop_tokens=(END_OF_TEXT,),
+        begin_token=END_OF_TEXT,
+        added_groups=None,
+        special_tokens=None,
     ):
         bpe_merges = [tuple(merge) for merge in bpe_merges]
         self.encoder = encoder
         self.decoder = {token_id: token for token, token_id in encoder.items()}
         self.errors = errors
         self.stop_ids = {encoder[token] for token in stop_tokens if token in encoder}
+        self.begin_id = encoder.get(begin_token)
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
         self.bpe_ranks = {merge: rank for rank, merge in enumerate(bpe_merges)}
         self.literal_tokens = encoder.keys() - self.byte_decoder.keys() - set(map("".join, bpe_merges))
-        self.special_groups = [self.literal_tokens] if special_groups is None else special_groups
-        self.special_tokens = set().union(*self.special_groups)
+        self.added_groups = [self.literal_tokens] if added_groups is None else added_groups
+        self.added_tokens = set().union(*self.added_groups)
+        self.special_tokens = self.added_tokens if special_tokens is None else set(special_tokens)
         self.cached_bpe = functools.lru_cache(maxsize=2**15)(self.bpe)  # words recur; thread-safe
 
     def encode(self, text, allowed_special=(), n_most=None):  # str -> list of ids
@@ -74,8 +85,9 @@ class Encoder:
 
         A special token in the text is read as plain text, unless it is in allowed_special, a set of them or
         "all". A lone surrogate, which is not a character, becomes U+FFFD. Raises TypeError if text is not a
-        str, ValueError if allowed_special has a token that is not special, and, without tokenizing, for a
-        text that cannot fit in n_most ids whatever its tokens are.
+        str, UnicodeError for a character that the vocabulary lacks, ValueError if allowed_special has a token
+        that is not special, and, without tokenizing, for a text that cannot fit in n_most ids whatever its
+        tokens are.
         """
         if not isinstance(text, str):
             raise TypeError(f"the text to encode is of type {type(text).__name__}, not str")
@@ -86,9 +98,9 @@ class Encoder:
         if n_most is not None and len(text) > n_most:
             self.check_length(text, n_most)
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        ids = []
-        for part in self.cut(text, special):
-            ids += [self.encoder[part]] if part in special else self.encode_plain(part)
+        wanted, ids = self.added_tokens - self.special_tokens | special, []
+        for part in self.cut(text, wanted):
+            ids += [self.encoder[part]] if part in wanted else self.encode_plain(part)
         return ids
 
     def check_length(self, text, n_most):
@@ -98,20 +110,32 @@ class Encoder:
             sees = f"the model sees {n_most:,} tokens of at most {longest:,} characters"
             raise ValueError(f"the text has {len(text):,} characters, but {sees}: shorten it")
 
-    def cut(self, text, special):  # str, set of tokens -> list of str
-        """Cut a text around its special tokens: group by group, the leftmost first, there the longest."""
+    def cut(self, text, wanted):  # str, set of tokens -> list of str
+        """Cut a text around the wanted tokens: group by group, the leftmost first, there the longest.
+
+        The result alternates: a text, perhaps empty, a token, a text, ..., a text.
+        """
         parts, found = [text], set()
-        for group in self.special_groups:
-            tokens = sorted(group & special, key=len, reverse=True)
-            if tokens:
-                pattern = regex.compile(f"({'|'.join(map(regex.escape, tokens))})")
-                cuts = [[part] if part in found else pattern.split(part) for part in parts]
+        for group in self.added_groups:
+            if group & wanted:
+                tokens = sorted(group, key=len, reverse=True)
+                pattern = regex.compile("|".join(map(regex.escape, tokens)))
+                cuts = [[part] if part in found else self.cut_out(part, pattern, wanted) for part in parts]
                 parts = [part for cut in cuts for part in cut]
-                found |= {*tokens}
+                found |= group & wanted
         return parts
 
+    def cut_out(self, text, pattern, wanted):  # -> text, token, text, ..., text
+        """Cut a text around those matches of a pattern that are wanted; what another covers stays text."""
+        parts, start = [], 0
+        for match in pattern.finditer(text):
+            if match[0] in wanted:
+                parts += [text[start : match.start()], match[0]]
+                start = match.end()
+        return [*parts, text[start:]]
+
     def encode_plain(self, text):  # str -> list of ids
-        """The ids of a text without special tokens."""
+        """The ids of a text without added tokens."""
         ids = []
         for piece in PIECES.findall(text):
             ids += self.cached_bpe(piece) if len(piece) <= LONGEST_CACHED else self.bpe(piece)
@@ -121,7 +145,16 @@ class Encoder:
         """The ids of a piece: its bytes, merged pair by pair, the pair learned first at each step."""
         tokens = [self.byte_encoder[byte] for byte in piece.encode()]
         tokens = self.merge(tokens) if len(tokens) <= LONGEST_PLAIN else self.merge_long(tokens)
-        return [self.encoder[token] for token in tokens]
+        try:
+            return [self.encoder[token] for token in tokens]
+        except KeyError as error:  # one of the 256 bytes, in a vocabulary that was trained on little text
+            raise UnicodeError(self.no_token_for(error.args[0], piece)) from None
+
+    def no_token_for(self, token, piece):  # -> str
+        """That the vocabulary lacks a byte, with the character of the piece that needs it."""
+        byte = self.byte_decoder[token]
+        character = next(character for character in piece if byte in character.encode())
+        return f"the model's vocabulary has no token for {character!r} (byte 0x{byte:02x}): leave it out"
 
     def merge(self, tokens):  # list of tokens -> list of tokens
         """Merge the pair learned first, the leftmost if it occurs twice, until no learned pair is left."""
@@ -162,6 +195,11 @@ class Encoder:
                 if rank(j) is not None:
                     heapq.heappush(pairs, (rank(j), j))
         return [token for token in tokens if token is not None]
+
+    def __reduce__(self):  # for pickle: what it was made from, without tables and cache
+        tokens = [self.decoder[token_id] for token_id in self.stop_ids], self.decoder.get(self.begin_id)
+        groups = self.added_groups, self.special_tokens
+        return type(self), (self.encoder, [*self.bpe_ranks], self.errors, *tokens, *groups)
 
     def token_bytes(self, token_id):  # id -> bytes
         """The bytes of a token, which may be only part of a character.

@@ -13,7 +13,7 @@ MIXED_UP = "one of the two belongs to another model, or is incomplete: use compl
 ROOT = Path(__file__).resolve().parent  # of the project
 LARGEST_TEXT = 2**27  # bytes in a file of sizes, tokens or merges
 LARGE = 2 * 10**8  # bytes that may take longer than a second to check or to convert
-PICKLES = (".bin", ".pt", ".pth")  # suffixes of PyTorch's files
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes of PyTorch's files
 
 
 class ModelError(ValueError):
@@ -186,11 +186,6 @@ def is_web_page(beginning):  # -> bool
     return bool(re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|\?xml)", beginning, re.IGNORECASE))
 
 
-def pickles(folder):  # -> list of Path
-    """The files in a folder that may be PyTorch's pickles, sorted by name."""
-    return sorted(path for path in Path(folder).iterdir() if path.suffix in PICKLES)
-
-
 def archive_damage(file):  # path or open file -> str, or None
     """What is wrong with a zip archive, such as PyTorch writes; PyTorch itself ignores its checksums."""
     import zipfile
@@ -205,8 +200,12 @@ def archive_damage(file):  # path or open file -> str, or None
 
 def convert_advice(path):  # -> str
     """What to do with a PyTorch checkpoint."""
-    command = f"python -m extras.huggingface.convert {quoted(path)} OUT_FOLDER"
-    return f"to convert a PyTorch checkpoint, run {command}"
+    return f"to convert a PyTorch checkpoint, run {convert_command(path)}"
+
+
+def convert_command(path):  # -> str
+    """The command that makes a folder that can be read of one that cannot."""
+    return f"python -m extras.huggingface.convert {quoted(path)} OUT_FOLDER"
 
 
 def quoted(path):  # -> str

@@ -2,9 +2,9 @@
 
 import os
 import re
-from pathlib import Path
 
-from files import PICKLES, ROOT, convert_advice, quoted, shown, similar
+from files import ROOT, quoted, shown, similar
+from layouts import is_part_of_model
 
 MODELS_DIR = os.environ.get("PLAINGPT_MODELS_DIR") or str(ROOT / "models")  # where programs keep downloads
 RELEASED = ("124M", "355M", "774M", "1558M")  # by OpenAI
@@ -31,22 +31,6 @@ ALLOWED = (
     f"expected tiny, {', '.join(RELEASED)}, an existing folder, "
     "or a name on the Hugging Face hub (gpt2, owner/name)"
 )
-MODEL_FILES = (  # what the names of a model's files end in, whoever wrote them
-    "hparams.json",
-    "encoder.json",
-    "vocab.bpe",
-    "checkpoint",
-    ".index",
-    ".meta",
-    ".data-00000-of-00001",
-    "config.json",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    ".safetensors",
-    ".safetensors.index.json",
-)
 
 
 def is_hub_name(name):  # -> bool
@@ -60,22 +44,11 @@ def is_hub_name(name):  # -> bool
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo) is not None
 
 
-def is_part_of_model(name):  # -> bool
-    """Whether this is the path of a file of a model, or what the two files of its checkpoint begin with."""
-    return os.path.isfile(name) and name.endswith(MODEL_FILES) or os.path.isfile(f"{name}.index")
-
-
 def unknown_name(name):  # -> ValueError
     """What is wrong with the name of a model, what is allowed, and which model it may mean."""
     word = f"'{shown(name)}'"
     if name in RENAMED:
         return ValueError(f"model_size is {word}, which OpenAI renamed: use {RENAMED[name]}")
-    if is_part_of_model(name):
-        folder = quoted(os.path.dirname(name) or ".")
-        return ValueError(f"model_size is {word}, a file of a model: give its folder, {folder}")
-    if os.path.exists(name):
-        advice = convert_advice(name) if Path(name).suffix in PICKLES else ALLOWED
-        return ValueError(f"model_size is {word}, a file, but a model is a folder: {advice}")
     found = likely_model(name)
     missing = ": there is no such folder;" if is_path(name) else ","
     question = f"; did you mean {found}?" if found else ""

@@ -31,7 +31,8 @@ def read_prompt(prompt):  # str or None -> str
     elif os.path.isfile(prompt):
         say(f"{shown(prompt)!r} is taken as the prompt; to read the file, write - < {quoted(prompt)}")
     if not prompt:
-        raise ValueError("the prompt is empty: give a text to continue (see --help)")
+        nothing = '"<|endoftext|>" --special to write from nothing'
+        raise ValueError(f"the prompt is empty: give a text to continue, or {nothing} (see --help)")
     try:
         return redecoded(prompt)
     except UnicodeError as error:
@@ -54,17 +55,17 @@ def text_waits():  # -> bool
         return False
 
 
-def prompt_ids(prompt, n_new, keep_last, encoder, hparams):  # -> ids
+def prompt_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids
     """The ids of a prompt that leaves room for n_new ones; with keep_last, those at its end that do.
 
-    Raises ValueError for what cannot fit.
+    special: see `encoded`. Raises ValueError for what cannot fit, UnicodeError as `Encoder.encode` does.
     """
     from gpt2 import check_inputs
 
     n_vocab, n_ctx = hparams["n_vocab"], hparams["n_ctx"]
     option = "--keep_last"  # that helps with an error
     try:
-        ids = encoder.encode(prompt, n_most=None if keep_last else n_ctx)
+        ids = encoded(prompt, encoder, special, n_most=None if keep_last else n_ctx)
         if len(ids) > n_ctx and not keep_last:
             raise ValueError(f"the prompt has {len(ids):,} tokens, but the model sees {n_ctx:,}: shorten it")
         option, n_kept = "--past_context", n_ctx - n_new
@@ -75,8 +76,11 @@ def prompt_ids(prompt, n_new, keep_last, encoder, hparams):  # -> ids
             say(f"of {len(ids):,} tokens of the prompt, the last {n_kept:,} are used (--keep_last)")
             ids = ids[-n_kept:]
         check_inputs(ids, n_new, n_vocab, n_ctx)
+    except UnicodeError:  # a character that the vocabulary lacks
+        raise
     except ValueError as error:
         raise ValueError(f"{error}, or use {option}") from None
+    say_if_plain([prompt], encoder, special)
     return ids
 
 
@@ -88,12 +92,48 @@ def announce_reading(n_ids, hparams):
         say(f"reading the text: {n_ids:,} tokens")
 
 
+# ---- special tokens ----------------------------------------------------------------------------------------
+
+
+def encoded(text, encoder, special, n_most=None):  # -> ids
+    """The ids of a text; what is written as a special token is that token if `special`, else plain text."""
+    return encoder.encode(text, allowed_special="all" if special else (), n_most=n_most)
+
+
+def special_ids(encoder):  # -> set of ids
+    """The ids of the special tokens."""
+    return {encoder.encoder[token] for token in encoder.special_tokens}
+
+
+def say_if_plain(texts, encoder, special, where="the prompt", form="{}"):
+    """Say on stderr if a special token is written in one of these texts, but not read as that token."""
+    found = filter(None, (first_special(text, encoder) for text in texts))
+    token = None if special else next(found, None)
+    if token:
+        line = f"{shown(token, 50)!r} in {where} is read as plain text; --special makes it the token"
+        say(form.format(line))
+
+
+def first_special(text, encoder):  # -> str or None
+    """The special token that is written first in a text; not one whose plain text has the same id anyway."""
+    tokens = [token for token in encoder.special_tokens if token in text]
+    tokens = [token for token in tokens if encoder.encode(token) != [encoder.encoder[token]]]
+    return min(tokens, key=lambda token: (text.index(token), -len(token)), default=None)
+
+
 # ---- out ---------------------------------------------------------------------------------------------------
 
 
 def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
-    """The text of ids as they come, up to an id that ends a text, or the text `stop`."""
-    new_ids = takewhile(lambda new_id: new_id not in encoder.stop_ids, new_ids)
+    """The text of ids as they come, up to an id that ends a text, or the text `stop`.
+
+    Special tokens are not shown; the one that `stop` spells, if it does, ends the text too.
+    """
+    hidden, ends = special_ids(encoder), set(encoder.stop_ids)
+    if stop in encoder.special_tokens:
+        ends.add(encoder.encoder[stop])
+    new_ids = takewhile(lambda new_id: new_id not in ends, new_ids)
+    new_ids = (new_id for new_id in new_ids if new_id not in hidden)
     pieces = until(encoder.decode_stream(new_ids), stop)
     return map(visible, pieces) if sys.stdout.isatty() else pieces
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoint import compare_checksums, in_openai_layout, read_checkpoint, read_index
+from checkpoint import compare_checksums, file_paths, in_openai_layout, read_checkpoint, read_index
 from download import announce_files, download_file
 from encoder import get_encoder
-from files import AGAIN, MIXED_UP, ROOT, ModelError, convert_advice, fresh_copy, pickles, read_json
+from files import AGAIN, MIXED_UP, ROOT, ModelError, fresh_copy, read_json
+from layouts import folder_of, latest_checkpoint, layout_of
 from names import RELEASED, is_hub_name, unknown_name
 from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
@@ -70,31 +71,29 @@ def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revisi
 
     - "tiny": the small model included here, found from any working directory;
     - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir;
-    - an existing folder, with a model in OpenAI's layout or in that of Hugging Face transformers;
+    - an existing folder, with a model in OpenAI's layout or in that of Hugging Face transformers, or one of
+      the files of such a model;
     - "owner/name" or "owner/name@revision" on the Hugging Face hub, or a short name there, such as "gpt2-xl".
 
-    Raises ValueError for anything else, ModelError for a folder in both layouts.
+    Raises ValueError for anything else, ModelError for a folder in both layouts or in neither.
     """
     if model_size == "tiny":
         return "openai", ROOT / "models" / "tiny"
     if model_size in RELEASED:
         return "released", Path(models_dir).expanduser() / model_size
-    if os.path.isdir(model_size):
-        return layout_of(model_size), Path(model_size)
+    if folder := folder_of(model_size):
+        if layout := layout_of(folder):
+            return layout, folder
+        from extras.recognise import not_a_model
+
+        raise not_a_model(folder)
+    if os.path.exists(model_size):
+        from extras.recognise import not_a_folder
+
+        raise not_a_folder(model_size)
     if is_hub_name(str(model_size)):
         return "huggingface", model_size
     raise unknown_name(str(model_size))
-
-
-def layout_of(folder):  # -> "openai" or "huggingface"
-    """The layout of the model in a folder, judged by its files."""
-    found = {"config.json", "model.safetensors"} & {*os.listdir(folder)}
-    if not found:
-        return "openai"
-    if os.path.exists(Path(folder) / "hparams.json"):
-        problem = f"it has hparams.json, from OpenAI's layout, and {min(found)}, from Hugging Face's"
-        raise ModelError(folder, problem, "give each model a folder of its own")
-    return "huggingface"
 
 
 # ---- OpenAI's layout ---------------------------------------------------------------------------------------
@@ -113,7 +112,7 @@ def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
     These are compared after a download and by `--check` (extras/check.py): the first two where OpenAI's own
     sizes or digests are known.
     """
-    how = MOVE_AWAY if size else AGAIN
+    how, prefix = MOVE_AWAY if size else AGAIN, checkpoint_of(folder, size)
     with fresh_copy(how):
         get_files(folder, size, BEFORE_WEIGHTS)
         hparams = load_hparams(folder / "hparams.json")
@@ -125,10 +124,15 @@ def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
 
     def load_params():
         with fresh_copy(how):
-            get_files(folder, size, WEIGHTS)
-            return load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", hparams)
+            get_files(folder, size, [os.path.basename(path) for path in file_paths(prefix)])
+            return load_gpt2_params_from_tf_ckpt(prefix, hparams)
 
     return encoder, hparams, load_params
+
+
+def checkpoint_of(folder, size=None):  # -> Path, such as "models/124M/model.ckpt"
+    """What the names of a model's two checkpoint files begin with; OpenAI's own are always model.ckpt."""
+    return folder / "model.ckpt" if size else latest_checkpoint(folder)
 
 
 def get_files(folder, size, names):
@@ -136,10 +140,8 @@ def get_files(folder, size, names):
     if size:
         download_gpt2_files(size, folder, names)
     for name in names:
-        if not (folder / name).is_file():
-            found = pickles(folder)
-            advice = convert_advice(found[0]) if found else None
-            raise ModelError(folder / name, f"missing: a model is a folder with {', '.join(FILES)}", advice)
+        if not os.path.isfile(folder / name):
+            raise ModelError(folder / name, f"missing: a model is a folder with {', '.join(FILES)}")
 
 
 def load_hparams(path):  # -> {"n_vocab": 50257, "n_ctx": 1024, ...}

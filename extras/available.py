@@ -97,7 +97,7 @@ def open_here(name, models_dir):  # -> bytes of its weights, Path
         check_kind(place, read_config(place))
         arrays = read_tensors(place)
     else:
-        arrays = read_checkpoint(place / "model.ckpt")
+        arrays = read_checkpoint(utils.checkpoint_of(place, name if layout == "released" else None))
     _, hparams, _ = utils.open_model(place, models_dir)  # a folder by now, so nothing is downloaded
     if sum(array.size for array in arrays.values()) < count(hparams):
         raise ValueError("its weights are of a smaller model than its sizes")

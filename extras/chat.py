@@ -13,7 +13,7 @@ import numpy as np
 
 import gpt2
 from files import redecoded, say, similar, to_stderr
-from text import shows_colour
+from text import encoded, say_if_plain, shows_colour, special_ids
 
 ASK = "> "
 BLUE, PLAIN = "\033[38;5;32m", "\033[0m"  # of what the model writes
@@ -56,24 +56,25 @@ class Conversation:
             self.make_room()
             new = self.ids[self.n_past :]
             hidden = gpt2.prefill(new, self.params, self.n_head, self.kv_cache, self.n_past)
-            self.n_past = len(self.ids)
             self.ids.append(int(pick(gpt2.next_logits(hidden[-1], self.params))))
+            self.n_past = len(self.ids) - 1  # only now: after Ctrl-C, something is left to read
             yield self.ids[-1]
 
 
-def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text):
+def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text, special=False):
     """Read lines and print their continuations until Ctrl-D; Ctrl-C ends a turn.
 
     n_tokens_to_generate: see `check_room`. new_pick: (ids, number of the turn) -> pick. to_text: ids, one at
-    a time -> pieces of text, up to its end.
+    a time -> pieces of text, up to its end. special: see `text.encoded`.
     """
     text, n_turns = Conversation(params, n_head), itertools.count()
     prepare_terminal()
 
     def take_turn(line):
         say_if_command(line)
+        say_if_plain([line], encoder, special, "that line", "[{}]")
         line = line if line.strip() else ""
-        text.add(encoder.encode(("\n" if text.ids else "") + line), n_tokens_to_generate)
+        text.add(line_ids(line, text.ids, encoder, special), n_tokens_to_generate)
         if text.ids:
             pick = new_pick(text.ids, next(n_turns))
             print_written(to_text(text.generate(n_tokens_to_generate, pick)))
@@ -88,8 +89,9 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text):
                 obey(line.rstrip(), text)
             else:
                 take_turn(line)
-        except UnicodeError:
-            say("[that line is not UTF-8 text and was left out: type it again]")
+        except UnicodeError as error:  # in bytes, or a character that the vocabulary lacks
+            not_text = "that line is not UTF-8 text and was left out: type it again"
+            say(f"[{not_text if line is None else error}]")
         except KeyboardInterrupt:
             print(flush=True)
             if line is None:
@@ -97,6 +99,16 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text):
         except EOFError:
             print(flush=True)
             return
+
+
+def line_ids(line, ids_before, encoder, special):  # -> ids
+    """The ids of a line, after a newline that divides it from the text before.
+
+    No newline begins a text; with `special`, none is put beside a special token, which divides by itself.
+    """
+    ids = encoded(line, encoder, special)
+    is_divided = special and special_ids(encoder) & {*ids_before[-1:], *ids[:1]}
+    return ids if is_divided or not ids_before else encoded("\n" + line, encoder, special)
 
 
 def read_line():  # -> str

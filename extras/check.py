@@ -14,7 +14,8 @@ from pathlib import Path
 import utils
 from checkpoint import compare_checksums, file_paths, read_index
 from download import hash_file
-from files import AGAIN, MIXED_UP, ModelError, fresh_copy, quoted, read_small
+from files import AGAIN, MIXED_UP, ModelError, fresh_copy, quoted, read_json, read_small
+from names import RELEASED
 from weights import PRESETS, flatten
 
 UNCONFIRMED = "; n_head stands only here, so nothing confirms it"
@@ -43,7 +44,8 @@ def check(model_size, models_dir):  # yields lines
 
 def check_openai(folder, own_name):  # yields lines
     """Check a model in OpenAI's layout. own_name: the name in PRESETS, if it has one."""
-    encoder, hparams, load_params = utils.open_openai(folder)
+    size = own_name if own_name in RELEASED else None
+    encoder, hparams, load_params = utils.open_openai(folder, size)
     path = folder / "hparams.json"
     if own_name and hparams != PRESETS[own_name]:
         raise ModelError(path, f"{describe(hparams)}: these are not the sizes of {own_name}", AGAIN)
@@ -53,7 +55,7 @@ def check_openai(folder, own_name):  # yields lines
     yield f"{folder / 'encoder.json'}, vocab.bpe: {n_tokens:,} tokens: {made_of}"
 
     load_params()
-    index_path, data_path = file_paths(folder / "model.ckpt")
+    index_path, data_path = file_paths(utils.checkpoint_of(folder, size))
     variables = read_index(index_path)
     yield f"{index_path}: {len(variables):,} variables; its own checksums are right"
     compare_checksums(variables, data_path)
@@ -79,7 +81,25 @@ def check_huggingface(folder):  # yields lines
         params = loading.load_params(folder, config)
     shaped = "finite, with the shapes that config.json gives"
     yield f"{folder}: {len(flatten(params)):,} arrays: {shaped}; the format has no checksums"
-    paths = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors"))
+    yield from compare_files(folder, (".json", ".txt", ".safetensors"))
+    yield from check_converted(folder)
+
+
+def check_converted(folder):  # yields lines
+    """Compare the weights that the hub's conversion bot made: they are in another folder of the cache."""
+    from extras.huggingface.conversion_bot import noted
+    from extras.huggingface.hub import how_again
+
+    name, commit = noted(folder)
+    if commit:
+        yield f"{folder.parent / commit}: the weights, from the conversion bot's pull request, {name}"
+        with fresh_copy(how_again(name)):
+            yield from compare_files(folder.parent / commit, (".safetensors",))
+
+
+def compare_files(folder, suffixes):  # yields lines
+    """Compare the files in a folder with the digests that are known, and say for which none is."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
     known = {path: digest_from_hub(path) for path in paths}
     yield from compare_digests(known)
     unknown = ", ".join(path.name for path in paths if known[path] is None)
@@ -97,15 +117,15 @@ def compare_vocabularies(folder):  # -> str
 
     Raises ModelError if they differ: transformers reads the one or the other.
     """
-    from extras.huggingface.vocabulary import read_tokenizer, read_vocabulary
+    from extras.huggingface.vocabulary import merges_of, read_vocabulary
 
     path = folder / "tokenizer.json"
     if not all((folder / name).is_file() for name in (path.name, "vocab.json", "merges.txt")):
         return ""
-    tokens, merges, listed, _ = read_tokenizer(path)
-    others, other_merges, *_ = read_vocabulary(folder)
-    added = {token["content"]: token["id"] for token in listed}
-    if merges != other_merges or added | tokens != added | others:
+    tokenizer, other = read_json(path), read_vocabulary(folder)
+    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    tokens, others = (added | each["model"]["vocab"] for each in (tokenizer, other))
+    if tokens != others or merges_of(tokenizer) != merges_of(other):
         raise ModelError(path, "its tokens and merges are not those of vocab.json, merges.txt", MIXED_UP)
     return ", the same in both of its forms"
 

@@ -27,7 +27,7 @@ from extras import inside, scoring
 from extras.plots import Figure, in_percent, spelled, tokens_in_words
 from files import needs
 from names import MODELS_DIR
-from text import announce_reading, read_prompt
+from text import announce_reading, encoded, read_prompt, say_if_plain
 from utils import open_model
 
 with needs("requirements-extras.txt"):
@@ -48,6 +48,7 @@ FILE                 the picture, a new file, .svg or .png; what it shows is als
 --models_dir FOLDER  for downloaded models, as for gpt2.py
 -n, --n_tokens_to_generate 6
                      how many tokens the model adds, at most
+--special            read special tokens in the text as tokens, as in gpt2.py
 """
 WIDTH, EDGE = 900, 24  # in pixels, 96 to the inch, as are all sizes below
 FINER = 10  # texts are measured this much larger, because letters are rounded to whole pixels
@@ -298,6 +299,7 @@ def command(
     model_size: str = "124M",
     models_dir: str = MODELS_DIR,
     n_tokens_to_generate: int = 6,
+    special: bool = False,
 ):
     """Write the picture of a text to a file, and print its content in words."""
     if not text or not file:
@@ -308,8 +310,9 @@ def command(
         raise ValueError(f"{file} exists: name a new file")
     text = read_prompt(text)
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    ids = encoder.encode(text, n_most=hparams["n_ctx"])
+    ids = encoded(text, encoder, special, n_most=hparams["n_ctx"])
     check_length(ids, n_tokens_to_generate)
+    say_if_plain([text], encoder, special)
     announce_reading(len(ids), hparams)
     figure, alt = draw(ids, load_params(), hparams["n_head"], encoder, n_tokens_to_generate)
     save(figure, alt, file)

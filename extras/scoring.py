@@ -22,10 +22,9 @@ import sys
 import numpy as np
 
 import gpt2
-from encoder import END_OF_TEXT
 from files import read_text, visible
 from names import MODELS_DIR
-from text import announce_reading, shows_colour
+from text import announce_reading, encoded, say_if_plain, shows_colour
 from utils import open_model
 
 HELP = """\
@@ -39,6 +38,8 @@ FILE                 a text in UTF-8; - , or nothing, reads what is piped in;
 --stride 1024        how many new tokens each window scores, by default as
                      many as the model sees; fewer is slower, but gives each
                      token more context
+--special            read <|endoftext|>, and any other special token of the
+                     model, inside a document as that token, not as plain text
 --show               print the text as well, coloured by surprise; without
                      colour, each token is followed by its surprise in nats
 """
@@ -183,14 +184,17 @@ def read_documents(path):  # -> list of str
     return documents
 
 
-def document_ids(document, encoder):  # str -> ids
-    """<|endoftext|>, which begins each document, and then the ids of its text.
+def document_ids(document, encoder, special=False):  # str -> ids
+    """The token that begins each document, such as <|endoftext|>, and then the ids of its text.
 
+    special: see `text.encoded`; a text that begins with that token gets no other.
     Raises ValueError if the vocabulary has no such token.
     """
-    if END_OF_TEXT not in encoder.encoder:
-        raise ValueError(f"the model's vocabulary has no {END_OF_TEXT}, which must begin each document")
-    return [encoder.encoder[END_OF_TEXT], *encoder.encode(document)]
+    ids, begin = encoded(document, encoder, special), encoder.begin_id
+    if begin is None:
+        raise ValueError("the model's vocabulary has no token to begin a document with, like <|endoftext|>")
+    has_begun = special and len(ids) > 1 and ids[0] == begin
+    return ids if has_begun else [begin, *ids]
 
 
 def bits_per_byte(documents, encoder, surprises_of):  # -> number
@@ -254,6 +258,7 @@ def command(
     model_size: str = "124M",
     models_dir: str = MODELS_DIR,
     stride: int = None,
+    special: bool = False,
     show: bool = False,
 ):
     """Print how well a model predicts a text, and the text itself with --show."""
@@ -261,7 +266,8 @@ def command(
         raise ValueError("give a file, or - for standard input (see --help)")
     documents = read_documents(file or "-")
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    texts = [document_ids(document, encoder) for document in documents]
+    texts = [document_ids(document, encoder, special) for document in documents]
+    say_if_plain(documents, encoder, special, "a document")
     announce_reading(sum(map(len, texts)), hparams)
     params, n_head = load_params(), hparams["n_head"]
     found, in_colour = [], shows_colour()

@@ -29,7 +29,7 @@ ALLOWED = {  # other values of these fields are refused; the first is what a mis
     "fusion_config": [None, {}],
     "transformers_weights": [None],
     "configuration_files": [None, []],
-    "auto_map": [None, {}],  # custom code
+    "attention_head_type": [None, "multihead"],  # multiquery: a santacoder, although it calls itself a gpt2
     # a config inside this one
     "text_config": [None],
     "decoder": [None],
@@ -44,6 +44,7 @@ DEFAULTS = {field: values[0] for field, values in ALLOWED.items()} | {  # what a
     "n_layer": 12,
     "n_inner": None,  # 4 n_embd
     "layer_norm_epsilon": 1e-5,
+    "bos_token_id": 50256,
     "eos_token_id": 50256,
     "pad_token_id": None,
     "tokenizer_class": None,  # vocabulary.py checks it
@@ -65,12 +66,14 @@ IGNORED = {  # read by transformers too, but without influence on logits and ids
     *("return_dict", "output_attentions", "output_cross_attentions", "output_hidden_states"),
     # for task heads, see task_heads.py
     *("num_labels", "id2label", "label2id", "problem_type"),
+    # other code for the model, which transformers does not run unless told to: it has its own for a gpt2
+    "auto_map",
     # for other kinds of models
     *("head_dim", "rope_parameters", "rope_scaling", "rope_theta", "mtp_layer_types"),
     *("number_of_conv_states", "vision_aspect_ratio", "vision_feature_layer"),
     "vision_feature_select_strategy",
-    # notes, and a token that nothing adds to a prompt
-    *("name_or_path", "transformers_version", "bos_token_id"),
+    # notes
+    *("name_or_path", "transformers_version"),
 }
 
 

@@ -29,6 +29,7 @@ import gpt2
 from encoder import write_merges
 from extras.check import check
 from extras.huggingface.loading import huggingface_name
+from extras.huggingface.other_tokenizers import as_gpt2s, tokenizer_json
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
 from files import needs, printable, say_if_large, shown
@@ -118,7 +119,7 @@ def to_config(encoder, hparams, params):  # -> {field: value}
         "activation_function": names[0],
         "layer_norm_epsilon": epsilons.pop(),
         "tie_word_embeddings": isinstance(params["wte"], np.ndarray),
-        "bos_token_id": stops[0],
+        "bos_token_id": encoder.begin_id,
         "eos_token_id": stops if len(stops) > 1 else stops[0],
         "dtype": "float32",
     }
@@ -144,45 +145,29 @@ def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": ar
 
 def write_tokenizer(folder, encoder, n_ctx):
     """Write the vocabulary in each form that some program reads."""
-    merges = [f"{a} {b}" for a, b in encoder.bpe_ranks]
+    prepared = getattr(encoder, "settings", None)  # of a PreparedEncoder
+    kind = "PreTrainedTokenizerFast" if prepared else "GPT2Tokenizer"
+    prepared = prepared or as_gpt2s(encoder.encoder, encoder.bpe_ranks)
     write_merges(folder / "merges.txt", encoder.bpe_ranks)
     write_json(folder / "vocab.json", encoder.encoder)
     stops = [
         encoder.decoder[i] for i in sorted(encoder.stop_ids) if encoder.decoder[i] in encoder.special_tokens
     ]
-    names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), stops[0] if stops else None)
-    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "model_max_length": n_ctx}
+    names = dict.fromkeys(("eos_token", "unk_token"), stops[0] if stops else None)
+    begin = encoder.decoder.get(encoder.begin_id)
+    names["bos_token"] = begin if begin in encoder.special_tokens else None
+    settings = {"tokenizer_class": kind, "add_prefix_space": False, "model_max_length": n_ctx}
     write_json(folder / "tokenizer_config.json", settings | names)
-    special = sorted(encoder.special_tokens, key=encoder.encoder.get)
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [added_token(encoder, token) for token in special],
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": encoder.encoder,
-            "merges": merges,
-        },
-    }
-    write_json(folder / "tokenizer.json", tokenizer)
+    added = [added_token(encoder, token) for token in sorted(encoder.added_tokens, key=encoder.encoder.get)]
+    write_json(folder / "tokenizer.json", tokenizer_json(prepared, added))
 
 
 def added_token(encoder, token):  # -> dict
-    """A special token; it is normalized if others are looked for before it."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": True}
-    later = token not in encoder.special_groups[0]
+    """An added token, with its flags; it is normalized if others are looked for before it."""
+    stripping = getattr(encoder, "stripping", {})
+    flags = {flag: token in stripping.get(flag, ()) for flag in ("lstrip", "rstrip")}
+    flags |= {"single_word": False, "special": token in encoder.special_tokens}
+    later = token not in encoder.added_groups[0]
     return {"id": encoder.encoder[token], "content": token, "normalized": later} | flags
 
 

@@ -4,6 +4,7 @@ huggingface_hub keeps its downloads in the cache that transformers uses too ($HF
 ~/.cache/huggingface), and downloads nothing twice: a model that is there needs no network.
 """
 
+import contextlib
 import functools
 import os
 import queue
@@ -27,15 +28,17 @@ NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transfo
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
-def find_file(model, filename):  # -> Path, or None if the model has no such file
+def find_file(model, filename, commit=None):  # -> Path, or None if the model has no such file
     """A file of a model: in a folder, or of "owner/name", "owner/name@revision" or "gpt2" on the hub.
 
+    commit: look in this one instead of the model's own; a folder of the cache has its commits beside it.
     Raises ModelError if it cannot be downloaded, OSError if the disk has no room for it.
     """
     if os.path.isdir(model):
-        return file_in(Path(model), filename)
+        folder = Path(os.path.abspath(model)).parent / commit if commit else Path(model)
+        return file_in(folder, filename)
     repo, revision = parse_name(model)
-    commit = commit_of(repo, revision)
+    commit = commit or commit_of(repo, revision)
     is_known, path = cached(repo, filename, commit)
     if is_known:
         return path
@@ -99,6 +102,11 @@ def is_commit(revision):  # -> bool
     return re.fullmatch("[0-9a-f]{40}", revision) is not None
 
 
+def cache_of(repo):  # -> Path
+    """Where the hub's cache keeps all commits of a model."""
+    return Path(hub_library().constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}")
+
+
 def cached_folder(model):  # -> Path
     """The folder of a model, or its copy in the hub's cache. Raises ModelError if it is not there."""
     if os.path.isdir(model):
@@ -143,8 +151,7 @@ def ask(repo, revision):  # -> commit or None, error or None
 
     Both are None if the hub answers that it has no such model: `download` meets that error again.
     """
-    hub = hub_library()
-    longest = hub.constants.HF_HUB_ETAG_TIMEOUT if os.environ.get("HF_HUB_ETAG_TIMEOUT") else LONGEST_WAIT
+    hub, longest = hub_library(), longest_wait()
     try:
         url = hub.hf_hub_url(repo, "config.json", revision=revision)
         if not hub.constants.HF_HUB_OFFLINE:
@@ -158,6 +165,12 @@ def ask(repo, revision):  # -> commit or None, error or None
     except Exception as error:  # the HTTP library, and so its errors, vary with the hub library's version
         return None, error
     return commit, None if commit else ConnectionError(f"something other than the hub answers at {host()}")
+
+
+def longest_wait():  # -> seconds
+    """How long the hub may take to answer before it counts as out of reach."""
+    constants = hub_library().constants
+    return constants.HF_HUB_ETAG_TIMEOUT if os.environ.get("HF_HUB_ETAG_TIMEOUT") else LONGEST_WAIT
 
 
 def within(seconds, function):  # -> what it returns
@@ -193,21 +206,30 @@ def host():  # -> "huggingface.co"
 def download(repo, filename, revision):  # -> Path, or None if the model has no such file
     """A file from the hub, downloaded unless it is in the cache."""
     hub = hub_library()
-    verbosity = hub.logging.get_verbosity()
-    if not sys.stderr.isatty():
-        hub.logging.set_verbosity_error()  # it logs every retry, which only a person needs
     try:
-        if filename.endswith(".safetensors"):
-            announce_file(repo, filename, revision)
-        return Path(hub.hf_hub_download(repo, filename, revision=revision))
+        with quiet_unless_terminal():
+            if filename.endswith(".safetensors"):
+                announce_file(repo, filename, revision)
+            return Path(hub.hf_hub_download(repo, filename, revision=revision))
     except hub.errors.LocalEntryNotFoundError as error:  # no network
         raise hub_error(error, repo, filename, revision) from None
     except hub.errors.EntryNotFoundError:
         return None
     except Exception as error:  # see `ask`
         raise hub_error(error, repo, filename, revision) from None
+
+
+@contextlib.contextmanager
+def quiet_unless_terminal():
+    """In this block the hub's library logs its retries only on a terminal: only a person needs them."""
+    logging = hub_library().logging
+    verbosity = logging.get_verbosity()
+    if not sys.stderr.isatty():
+        logging.set_verbosity_error()
+    try:
+        yield
     finally:
-        hub.logging.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
 
 
 def announce_file(repo, filename, revision):
@@ -217,8 +239,7 @@ def announce_file(repo, filename, revision):
         found = hub.get_hf_file_metadata(hub.hf_hub_url(repo, filename, revision=revision))
     except Exception:  # `download` meets it again
         return
-    blobs = Path(hub.constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "blobs")
-    if not (blobs / str(found.etag)).exists():
+    if not (cache_of(repo) / "blobs" / str(found.etag)).exists():
         size = f" ({shown_size(found.size)})" if found.size else ""
         say(f"downloading {filename}{size} from {host()}")
 

@@ -24,9 +24,14 @@ import weights
 from extras.huggingface import vocabulary
 from extras.huggingface.config import read_config, to_hparams
 from extras.huggingface.hub import find_file, how_again
-from extras.huggingface.tensors import read_tensors
+from extras.huggingface.tensors import HEADS, read_tensors
 from extras.huggingface.variants import UntiedEmbedding, set_variants
-from files import MIXED_UP, ModelError, fresh_copy, read_json, shown
+from files import MIXED_UP, ModelError, fresh_copy, read_json, say, shown
+
+LANGUAGE_MODELS = {  # classes of transformers, then of TRL; some have another head as well
+    *("GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel"),
+    *("GPT2HeadWithValueModel", "AutoModelForCausalLMWithValueHead"),
+}
 
 
 def load(model):  # -> Encoder, hparams, params
@@ -58,7 +63,8 @@ def load_encoder(model, config):  # -> Encoder
     if wrong:
         found = f"eos_token_id is {shown(repr(ends))}, and {shown(repr(wrong[0]))} is not an id"
         raise ModelError(path or find_file(model, "config.json"), found, "give an id, or a list of ids")
-    return vocabulary.load_encoder(model, config["vocab_size"], stop_ids, config["tokenizer_class"])
+    kind, begin_id = config["tokenizer_class"], config["bos_token_id"]
+    return vocabulary.load_encoder(model, config["vocab_size"], stop_ids, kind, begin_id)
 
 
 def load_params(model, config):  # -> params
@@ -71,8 +77,8 @@ def load_params(model, config):  # -> params
 def check_kind(model, config):
     """Raise ModelError unless this is a language model."""
     kinds = config["architectures"] or ["GPT2LMHeadModel"]
-    if not {"GPT2LMHeadModel", "GPT2Model"} & {*kinds}:
-        advice = "extras.huggingface.task_heads.load reads four other kinds"
+    if not LANGUAGE_MODELS & {*kinds}:
+        advice = "extras.huggingface.task_heads.load reads the four kinds with a task head"
         raise ModelError(model, f"it is a {shown(kinds[0])}, not a GPT2LMHeadModel", advice)
 
 
@@ -86,17 +92,22 @@ def huggingface_name(name):  # "h0/attn/c_attn/w" -> "h.0.attn.c_attn.weight"
 def from_tensors(tensors, config, source, has_lm_head=True):  # {name: array}, fields -> params
     """Check tensors against the fields of config.json, rename and nest them, and apply its variants.
 
-    has_lm_head: whether the head of a language model may be among them. Masks, which old versions saved, are
-    ignored; any other extra, missing or wrong tensor raises a ModelError that names it.
+    has_lm_head: whether this is a language model. Then its own head may be among them, and another head
+    beside it is left out, as a line on stderr says. Masks, which old versions saved, are ignored. Any other
+    extra, missing or wrong tensor raises a ModelError that names it.
     """
     hparams = to_hparams(config)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     theirs = {name: prefix + huggingface_name(name) for name in weights.shapes(hparams)}
     known = {*theirs.values(), "lm_head.weight"} if has_lm_head else {*theirs.values()}
-    unknown = sorted(name for name in tensors if name not in known and not is_mask(name, tensors[name]))
+    others = sorted(name for name in tensors if name not in known and not is_mask(name, tensors[name]))
+    heads = [name for name in others if has_lm_head and HEADS.fullmatch(name)]
+    unknown = [name for name in others if name not in heads]
     if unknown:
         found = f"according to config.json, {shown(unknown[0])} is unknown ({len(unknown)} in all)"
         raise ModelError(source, found, MIXED_UP)
+    if heads:
+        say(f"{shown(source)}: a head beside the language model is left out: {shown(', '.join(heads))}")
     arrays = {name: tensors[theirs[name]] for name in theirs if theirs[name] in tensors}
     params = weights.to_params(arrays, hparams, source, "config.json", theirs.get)
     if has_lm_head:

@@ -7,12 +7,25 @@ code when it is read: it is refused here, and `convert.py` converts it to safete
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from extras.huggingface.conversion_bot import read_converted
 from extras.huggingface.hub import download_command, find_file
-from files import AGAIN, ModelError, convert_advice, is_web_page, needs, pickles, read_json, shown, unique
+from extras.recognise import PICKLE, PICKLE_INDEX, model_inside, other_weights
+from files import (
+    AGAIN,
+    ModelError,
+    convert_advice,
+    convert_command,
+    is_web_page,
+    needs,
+    read_json,
+    shown,
+    unique,
+)
 from weights import BFLOAT16
 
 DTYPES = {
@@ -25,21 +38,35 @@ DTYPES = {
     "I8": "i1",
     "I64": "<i8",
 }
+# beside a language model: a value head of TRL, and the task heads of transformers
+HEADS = re.compile(r"v_head\..+|(score|classifier|qa_outputs|multiple_choice_head\.summary)\.(weight|bias)")
 
 
 def read_tensors(model):  # -> {name: array}
-    """All tensors of a model, from one file or from its shards. Raises ModelError if they are in a pickle."""
+    """All tensors of a model, from one file or from its shards.
+
+    Raises ModelError if they are in a pickle that the hub's conversion bot has not converted, and if training
+    put something before all of their names.
+    """
     safetensors_library()  # if it is missing, say so before half a gigabyte is downloaded
     if find_file(model, "adapter_config.json"):
         found = "it has an adapter beside its weights, adapter_config.json"
         raise ModelError(model, found, "merge the two first")
-    path = find_file(model, "model.safetensors")
-    if path is not None:
-        return read_safetensors(path)
-    index = find_file(model, "model.safetensors.index.json")
-    if index is None:
-        refuse_pickles(model)
-    return read_shards(index, "safetensors", lambda shard: find_file(model, shard), read_safetensors)
+    tensors, why = read_weights(partial(find_file, model)), ""
+    if tensors is None:
+        tensors, why = read_converted(model, read_weights)
+    if tensors is None:
+        refuse_pickles(model, why)
+    return tensors
+
+
+def read_weights(find):  # -> {name: array}, or None if there are none
+    """The tensors of model.safetensors, or of its shards. find: name of a file -> Path, or None."""
+    if path := find("model.safetensors"):
+        return unwrapped(read_safetensors(path), path)
+    if index := find("model.safetensors.index.json"):
+        return unwrapped(read_shards(index, "safetensors", find, read_safetensors), index)
+    return None
 
 
 def read_shards(index, suffix, find, read):  # -> {name: tensor}
@@ -68,17 +95,38 @@ def read_shards(index, suffix, find, read):  # -> {name: tensor}
     return tensors
 
 
-def refuse_pickles(model):
+def unwrapped(tensors, path):  # {name: array} -> the same
+    """Raise ModelError if all names begin with what training put there, and transformers does not expect.
+
+    It is _orig_mod. for torch.compile, module. for DataParallel, model. for Lightning, pretrained_model. for
+    TRL. The path is that of the file, or of its index.
+    """
+    names = [name for name in tensors if not HEADS.fullmatch(name)]
+    wte = next((name for name in names if name.endswith(".wte.weight")), "wte.weight")
+    prefix = wte.removesuffix("wte.weight").removesuffix("transformer.")
+    if prefix and all(name.startswith(prefix) for name in names):
+        problem = f"the names of its tensors begin with {shown(prefix)}, which training put before them"
+        raise ModelError(path, problem, f"to strip it, run {convert_command(path)}")
+    return tensors
+
+
+def refuse_pickles(model, why=""):
     """Raise ModelError for a model without safetensors; say what it may have instead, and what to do."""
-    problem = "it has no model.safetensors; a pickle could run any code, so it is not read"
     if Path(model).is_dir():
-        found = pickles(model)
-        if not found:
-            raise ModelError(model, "it has no model.safetensors", AGAIN)
-        raise ModelError(model, problem, convert_advice(found[0]))
+        found = other_weights(Path(model)) or model_inside(Path(model))
+        raise ModelError(model, *(found or ("it has no model.safetensors", AGAIN)))
+    problem = "it has no model.safetensors; a pickle could run any code, so it is not read"
     get = download_command(model, "--local-dir FOLDER")
-    advice = f"if it has a pickle, run {get}; {convert_advice('FOLDER/pytorch_model.bin')}"
-    raise ModelError(model, problem, advice)
+    advice = f"if it has a pickle, run {get}; {convert_advice(f'FOLDER/{pickle_on_hub(model)}')}"
+    raise ModelError(model, f"{problem}; {why}" if why else problem, advice)
+
+
+def pickle_on_hub(model):  # -> str
+    """The pickle that a model on the hub probably has: in several files, where it has their index."""
+    try:
+        return PICKLE_INDEX if find_file(model, PICKLE_INDEX) else PICKLE
+    except ModelError:  # no network
+        return PICKLE
 
 
 def read_safetensors(path):  # -> {name: array}

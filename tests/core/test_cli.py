@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import itertools
 import os
 import re
 import signal
@@ -10,7 +11,17 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, TINY, command, run, run_python, without_unbuffered, write_model
+from helpers import (
+    ROOT,
+    SMALL,
+    TINY,
+    command,
+    lively_params,
+    run,
+    run_python,
+    without_unbuffered,
+    write_model,
+)
 
 import cli
 import gpt2
@@ -18,7 +29,7 @@ import program
 import utils
 import weights
 from checkpoint import in_openai_layout
-from encoder import END_OF_TEXT
+from encoder import END_OF_TEXT, Encoder, bytes_to_unicode
 from extras.sampling import picker
 from files import ModelError
 
@@ -60,9 +71,9 @@ OPTIONS = ["--model_size", "tiny", "--n_tokens_to_generate", "5"]
 class Letters:
     """A tokenizer of a model that sees a thousand letters, and cannot be loaded."""
 
-    stop_ids = ()
+    stop_ids, special_tokens = (), set()
 
-    def encode(self, text, n_most):
+    def encode(self, text, allowed_special, n_most):
         return [*text.encode("utf-8", "surrogateescape")]
 
 
@@ -154,7 +165,10 @@ def test_arguments_come_in_order_or_by_name(asked, argv, wanted):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        ([""], "the prompt is empty"),
+        (
+            [""],
+            'the prompt is empty: give a text to continue, or "<.endoftext.>" --special to write from noth',
+        ),
         (["--prompt="], "the prompt is empty"),
         (["--prompt"], "--prompt has no value .see --help"),
         (["--prompt", "--x"], "--prompt has no value; one that begins with a dash is given as --prompt=..."),
@@ -169,6 +183,7 @@ def test_arguments_come_in_order_or_by_name(asked, argv, wanted):
         (["hi", "--lookup=yes"], "--lookup is given 'yes': it takes no value"),
         (["hi", "--lookup="], "--lookup is given '': it takes no value"),
         (["hi", "--lookup", "7"], "--lookup takes no value, but '7' follows it"),
+        (["hi", "--special=<s>"], "--special is given '<s>': it takes no value"),
         (["hi", "--keep_last", "yes"], "--keep_last takes no value, but 'yes' follows it"),
         (["hi", "--help=x"], "--help takes no value"),
         (["hi", "--debug=1"], "--debug takes no value"),
@@ -564,6 +579,129 @@ def test_a_penalty_alone_stays_greedy(tiny):
     assert command(*words[:-1]).stdout != command(*words).stdout
 
 
+# ---- special tokens ----------------------------------------------------------------------------------------
+
+
+def continued(tiny, ids, n):  # -> bytes
+    encoder, hparams, params = tiny
+    return f"{encoder.decode(gpt2.generate(ids, params, hparams['n_head'], n))}\n".encode()
+
+
+def test_a_special_token_in_the_prompt_is_the_token_with_special_and_plain_text_without(tiny):
+    encoder, prompt = tiny[0], f"Once.{END_OF_TEXT}The little fox"
+    with_token = [*encoder.encode("Once."), encoder.encoder[END_OF_TEXT], *encoder.encode("The little fox")]
+    done = command(prompt, "9", "tiny", "--special")
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", continued(tiny, with_token, 9))
+    line = b"'<|endoftext|>' in the prompt is read as plain text; --special makes it the token\n"
+    done = command(prompt, "9", "tiny")
+    assert (done.returncode, done.stderr) == (0, line)
+    assert done.stdout == continued(tiny, encoder.encode(prompt), 9) != continued(tiny, with_token, 9)
+
+
+def test_a_prompt_of_the_one_token_writes_from_nothing(tiny):
+    wanted = continued(tiny, [tiny[0].encoder[END_OF_TEXT]], 9)
+    for words in (
+        [END_OF_TEXT, "--special"],
+        ["--special", END_OF_TEXT],
+        [f"--prompt={END_OF_TEXT}", "--special"],
+    ):
+        done = command(*words, "-n9", "-m=tiny")
+        assert (done.returncode, done.stderr, done.stdout) == (0, b"", wanted)
+    for end in ("", "\n", "\r\n"):
+        done = command("--special", "-n9", "-m=tiny", input=f"{END_OF_TEXT}{end}".encode())
+        assert (done.returncode, done.stdout) == (0, wanted)
+
+
+def test_a_prompt_without_special_tokens_is_the_same_with_special():
+    done = command("Once upon a time", *OPTIONS, "--special")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == command("Once upon a time", *OPTIONS).stdout
+
+
+def test_a_character_that_the_vocabulary_lacks_is_named(monkeypatch, capsys):
+    encoder = Encoder({character: i for i, character in enumerate("ĠĊabc")}, [])
+    monkeypatch.setattr(utils, "open_model", lambda *arguments: (encoder, SMALL, None))
+    assert run(["a bé"]) == 2
+    said = "the model's vocabulary has no token for 'é' (byte 0xc3): leave it out"
+    error = capsys.readouterr().err
+    assert said in error and "keep_last" not in error
+
+
+@pytest.fixture
+def marked(monkeypatch):
+    """A model that writes many special tokens, and half characters: its encoder; the command runs it."""
+    tokens = [*bytes_to_unicode().values(), *(f"<{i}>" for i in range(150)), "<ab>", END_OF_TEXT]
+    encoder = Encoder({token: i for i, token in enumerate(tokens)}, [])
+    hparams = SMALL | {"n_vocab": len(tokens)}
+    params = lively_params(hparams, seed=0)
+    monkeypatch.setattr(utils, "open_model", lambda *arguments: (encoder, hparams, lambda: params))
+    return encoder
+
+
+def written(words, monkeypatch):  # -> list of ids for each text, whatever ends it
+    """The ids that a command line makes the model write."""
+    texts = []
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "text_of", lambda new_ids, encoder, stop: texts.append([*new_ids]) or [""])
+        assert run(words) == 0
+    return texts
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a<3>bc"],
+        ["a<3>bc", "--special"],
+        ["a<3>bc", "--lookup"],
+        ["a<3>bc", "90", "--past_context", "--special"],
+        ["a<3>bc" * 20, "--keep_last", "--special"],
+        ["a<3>bc", "--seed=1", "--n_samples=3", "--special"],
+        ["a<3>bc", "--explain"],
+        ["a<3>bc", "--stats"],
+        ["a<3>bc", "--repetition_penalty=1.3", "--special"],
+    ],
+)
+def test_special_tokens_that_the_model_writes_are_not_shown(marked, monkeypatch, capsys, words):
+    words = words if "90" in words else [*words, "-n=24"]
+    texts = written(words, monkeypatch)
+    special = {marked.encoder[token] for token in marked.special_tokens}
+    assert all({*ids} & special and {*ids} - special for ids in texts)
+    wanted = [[i for i in upto(ids, marked.stop_ids) if i not in special] for ids in texts]
+    capsys.readouterr()
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    assert out == "\n---------------\n".join(map(marked.decode, wanted)) + "\n"
+    if "--explain" in words:
+        arrows = [line for line in err.splitlines() if line.endswith(" <-")]
+        assert len(arrows) == len(upto(texts[0], marked.stop_ids))
+        assert any(line.startswith("'<") for line in arrows)
+    if "--stats" in words:
+        assert f"text {len(upto(texts[0], marked.stop_ids))} tokens" in err
+
+
+def upto(ids, stop_ids):
+    return [*itertools.takewhile(lambda i: i not in stop_ids, ids)]
+
+
+def test_the_line_about_plain_text_names_the_first_special_token_of_the_prompt(marked, capsys):
+    assert run(["x<7 <149> <ab><3>", "-n=0"]) == 0
+    line = "'<149>' in the prompt is read as plain text; --special makes it the token\n"
+    assert capsys.readouterr() == ("\n", line)
+    assert run(["x<7 <149> <ab><3>", "-n=0", "--special"]) == 0
+    assert capsys.readouterr() == ("\n", "")
+
+
+def test_a_model_without_special_tokens_runs_with_special(monkeypatch, capsys):
+    encoder = Encoder({token: i for i, token in enumerate(bytes_to_unicode().values())}, [])
+    hparams = SMALL | {"n_vocab": 256}
+    params = lively_params(hparams, seed=0)
+    monkeypatch.setattr(utils, "open_model", lambda *arguments: (encoder, hparams, lambda: params))
+    assert run(["a<3>b", "-n=9", "--special"]) == 0
+    shown = capsys.readouterr()
+    assert run(["a<3>b", "-n=9"]) == 0
+    assert capsys.readouterr() == shown and shown.err == ""
+
+
 LONG = "Once upon a time there was a fox who lived in a wood. " * 30
 
 
@@ -648,6 +786,8 @@ def test_the_version_is_that_of_the_project_and_of_the_changelog():
         (["--models", "--check"], "--models and --check cannot be used together"),
         (["--check", "--stats", "-m", "tiny"], "--check and --stats cannot be used together"),
         (["--version", "--stop", "x"], "--version and --stop cannot be used together"),
+        (["--models", "--special"], "--models and --special cannot be used together"),
+        (["--check", "--special", "-m", "tiny"], "--check and --special cannot be used together"),
     ],
 )
 def test_a_report_takes_no_options_for_a_text(capsys, words, message):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import multiprocessing
+import pickle
 import random
 import string
 import threading
@@ -224,22 +226,81 @@ def with_added(*added, **options):  # -> Encoder without merges; the added token
 def test_a_later_group_of_special_tokens_is_looked_for_in_what_the_earlier_ones_leave():
     a, b, c = map(ord, "abc")
     a, b, c = (i - ord("!") for i in (a, b, c))
-    assert with_added("ab", "bc", special_groups=[{"ab", "bc"}]).encode("abc", "all") == [256, c]
-    ours = with_added("ab", "bc", "abcab", special_groups=[{"bc"}, {"ab", "abcab"}])
+    assert with_added("ab", "bc", added_groups=[{"ab", "bc"}]).encode("abc", "all") == [256, c]
+    ours = with_added("ab", "bc", "abcab", added_groups=[{"bc"}, {"ab", "abcab"}])
     assert ours.encode("abc", "all") == [a, 257] == ours.encode("abc", {"bc"})
     assert ours.encode("ab", "all") == [256] and ours.encode("abc", {"ab"}) == [256, c]
     assert ours.encode("abcab", "all") == [a, 257, 256] and ours.encode("abcab", {"abcab"}) == [258]
-    ours = with_added("ab", "cabc", special_groups=[{"cabc"}, {"ab"}])
+    ours = with_added("ab", "cabc", added_groups=[{"cabc"}, {"ab"}])
     assert ours.encode("abcabc", "all") == [256, 257]  # a special token is not cut again
     assert ours.special_tokens == {"ab", "cabc"}
 
 
+def test_an_added_token_that_is_not_special_is_always_seen():
+    ours = with_added("<a>", "word", added_groups=[{"<a>", "word"}], special_tokens={"<a>"})
+    assert ours.encode("word") == [257] and 256 not in ours.encode("<a>word")
+    assert ours.encode("<a>word", "all") == [256, 257] and ours.decode([256, 257]) == "<a>word"
+    assert ours.special_tokens == {"<a>"} and ours.added_tokens == {"<a>", "word"}
+
+
+def test_what_a_token_covers_that_is_not_allowed_stays_text():
+    ours = with_added("<a><b>", "b><", added_groups=[{"<a><b>", "b><"}], special_tokens={"<a><b>"})
+    assert ours.encode("<a><b><") == with_added().encode("<a><b><")
+    assert ours.encode("<a ><b><")[-1] == 257
+
+
+def test_a_text_is_never_tokenized_without_a_character_that_the_vocabulary_lacks():
+    tokens = {character: i for i, character in enumerate("Ġabcé")}
+    ours = Encoder(tokens, [])
+    assert ours.encode("a b") == [1, 0, 2] and ours.begin_id is None and ours.stop_ids == set()
+    lacking = {
+        "abz": "'z' (byte 0x7a)",
+        "é": "'é' (byte 0xc3)",
+        "a\n": r"'\n' (byte 0x0a)",
+        "a🦊": "'🦊' (byte 0xf0)",
+    }
+    for text, character in lacking.items():
+        for whole in (text, text.replace("a", "a" * 100)):
+            with pytest.raises(ValueError) as caught:
+                ours.encode(whole)
+            assert str(caught.value) == f"the model's vocabulary has no token for {character}: leave it out"
+
+
+def test_an_encoder_can_be_pickled_and_the_pickle_is_small(ours):
+    usual, pickled = ours.encode("one two<|endoftext|>", "all"), pickle.dumps(ours)
+    copy = pickle.loads(pickled)
+    assert (
+        copy.encode("one two<|endoftext|>", "all") == usual and copy.decode(usual) == "one two<|endoftext|>"
+    )
+    assert (copy.stop_ids, copy.begin_id, copy.errors) == (ours.stop_ids, ours.begin_id, ours.errors)
+    for word in range(3000):  # the cache of words is left out
+        ours.encode(f" word{word}")
+    assert len(pickle.dumps(ours)) == len(pickled) < 40 * len(ours.encoder)
+    given = with_added(
+        "<a>",
+        "b",
+        stop_tokens=["b"],
+        begin_token="<a>",
+        added_groups=[{"<a>"}, {"b"}],
+        special_tokens=["<a>"],
+    )
+    copy = pickle.loads(pickle.dumps(given))
+    assert (copy.stop_ids, copy.begin_id, copy.added_groups) == ({257}, 256, [{"<a>"}, {"b"}])
+    assert copy.special_tokens == {"<a>"}
+
+
+def test_processes_can_share_the_work_of_encoding(ours):
+    texts = ["The little fox", "Once upon a time", "É 🦊"]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(ours.encode, texts) == [ours.encode(text) for text in texts]
+
+
 def test_a_token_that_no_group_has_is_plain_text():
-    ours = with_added("<pad>", "<a>", special_groups=[{"<a>"}])
+    ours = with_added("<pad>", "<a>", added_groups=[{"<a>"}])
     assert ours.encode("<pad><a>", "all") == [*ours.encode("<pad>"), 257] and ours.decode([256]) == "<pad>"
     with pytest.raises(ValueError, match=r"expected 'all' or some of \['<a>'\]"):
         ours.encode("a", {"<pad>"})
-    assert with_added("<pad>", special_groups=[]).special_tokens == set()
+    assert with_added("<pad>", added_groups=[]).special_tokens == set()
 
 
 def test_a_special_token_that_spells_bytes_is_decoded_as_their_text():
@@ -457,7 +518,7 @@ def test_a_token_that_merges_make_may_be_special_and_is_decoded_as_ever():
     merges = [("h", "e"), ("Ġ", "he")]
     ids = vocabulary(merges)
     special = {"he", "Ġhe", "<|endoftext|>"}
-    encoder = Encoder(ids, merges, stop_tokens=["he", "none"], special_groups=[special])
+    encoder = Encoder(ids, merges, stop_tokens=["he", "none"], added_groups=[special])
     he, space_he = ids["he"], ids["Ġhe"]
     assert encoder.stop_ids == {he} and encoder.special_tokens == special
     assert encoder.encode("a hehe") == [ids["a"], space_he, he]

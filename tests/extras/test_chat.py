@@ -11,8 +11,10 @@ import pytest
 from helpers import ROOT, SMALL, lively_params, without_unbuffered
 
 import gpt2
+from encoder import END_OF_TEXT, Encoder
 from extras import chat, sampling
 from extras.chat import Conversation
+from extras.huggingface import export
 
 N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
 
@@ -115,6 +117,41 @@ def test_the_pick_of_each_turn_sees_the_whole_text(params):
         text.add([turn + 1, turn + 4], 8)
         list(text.generate(8, new_pick(text.ids, turn)))
     assert len(set(text.ids)) == len(text.ids) == 20
+
+
+def test_a_turn_that_was_stopped_before_its_first_token_can_be_continued_without_new_ids(params):
+    def interrupted(logits):
+        raise KeyboardInterrupt
+
+    text = Conversation(params, N_HEAD)
+    text.add([1, 2, 3], 5)
+    with pytest.raises(KeyboardInterrupt):
+        list(text.generate(5, interrupted))
+    text.add([], 5)
+    assert list(text.generate(5)) == from_scratch([1, 2, 3], params, 5)
+
+
+def test_a_newline_comes_before_each_line_but_the_first(tiny):
+    encoder = tiny[0]
+    for special in (False, True):
+        assert chat.line_ids("A fox", [], encoder, special) == encoder.encode("A fox")
+        assert chat.line_ids("A fox", [5], encoder, special) == encoder.encode("\nA fox")
+        assert chat.line_ids("  A fox", [5], encoder, special) == encoder.encode("\n  A fox")
+        assert chat.line_ids("", [5], encoder, special) == encoder.encode("\n")
+        assert chat.line_ids("", [], encoder, special) == []
+
+
+def test_no_newline_comes_beside_a_special_token(tiny):
+    encoder = tiny[0]
+    end, fox = encoder.encoder[END_OF_TEXT], encoder.encode("A fox")
+    newline = encoder.encode("\n")
+    assert chat.line_ids(f"{END_OF_TEXT}A fox", [5], encoder, True) == [end, *fox]
+    assert chat.line_ids("A fox", [5, end], encoder, True) == fox
+    assert chat.line_ids("", [5, end], encoder, True) == []
+    assert chat.line_ids(f"A fox{END_OF_TEXT}", [5], encoder, True) == [*newline, *fox, end]
+    assert chat.line_ids("A fox", [end, 5], encoder, True) == [*newline, *fox]
+    assert chat.line_ids("A fox", [5, end], encoder, False) == [*newline, *fox]
+    assert chat.line_ids(END_OF_TEXT, [5], encoder, False) == encoder.encode(f"\n{END_OF_TEXT}")
 
 
 # ---- on a terminal -----------------------------------------------------------------------------------------
@@ -264,6 +301,49 @@ def test_options_that_a_chat_cannot_use_are_refused(words, message):
     terminal = Terminal("--model_size=tiny", *words)
     terminal.wait_for(message)
     assert terminal.process.wait(timeout=60) == 2
+
+
+def answer(terminal, line):
+    """What the model writes after a line."""
+    terminal.type(f"{line}\n".encode())
+    said = terminal.wait_for("> ").replace("\r", "")
+    return said.removeprefix(f"{line}\n").removesuffix("\n")
+
+
+def test_a_special_token_in_a_line_is_the_token_with_special(tiny):
+    encoder, hparams, params = tiny
+    end, terminal = encoder.encoder[END_OF_TEXT], Terminal(*OPTIONS, "--special")
+    terminal.wait_for("> ")
+    ids = [end]
+    said = answer(terminal, END_OF_TEXT)
+    ids += gpt2.generate(ids, params, hparams["n_head"], 12)
+    assert said == encoder.decode(ids[1:])
+    n, ids = len(ids), [*ids, end, *encoder.encode("The little fox")]
+    said = answer(terminal, f"{END_OF_TEXT}The little fox")
+    assert n == 13 and said == encoder.decode(gpt2.generate(ids, params, hparams["n_head"], 12))
+    assert terminal.end() == 0
+
+
+def test_a_special_token_in_a_line_is_plain_text_without_special_and_a_line_says_so(tiny):
+    encoder, hparams, params = tiny
+    terminal = Terminal(*OPTIONS)
+    terminal.wait_for("> ")
+    note, _, said = answer(terminal, END_OF_TEXT).partition("\n")
+    assert note == "['<|endoftext|>' in that line is read as plain text; --special makes it the token]"
+    ids = encoder.encode(END_OF_TEXT)
+    assert said == encoder.decode(gpt2.generate(ids, params, hparams["n_head"], 12))
+    assert terminal.end() == 0
+
+
+def test_a_line_with_a_character_that_the_vocabulary_lacks_is_left_out(tmp_path):
+    hparams = {"n_vocab": 8, "n_ctx": 64, "n_embd": 8, "n_head": 2, "n_layer": 1}
+    encoder = Encoder({character: i for i, character in enumerate("ĠĊabcdef")}, [])
+    export.save(tmp_path / "out", encoder, hparams, lively_params(hparams, seed=0))
+    terminal = Terminal("-n=4", f"--model_size={tmp_path / 'out'}")
+    terminal.wait_for("> ")
+    said = answer(terminal, "a zoo").rstrip("\n")
+    assert said == "[the model's vocabulary has no token for 'z' (byte 0x7a): leave it out]"
+    assert answer(terminal, "a cab") != "" and terminal.end() == 0
 
 
 def test_a_chat_that_draws_needs_no_hint_how_to_draw():

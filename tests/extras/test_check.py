@@ -119,7 +119,7 @@ def test_what_loading_refuses_is_refused_although_its_checksums_are_right(folder
             b"not downloaded yet, or only in part; python gpt2.py Hello --model_size 124M --models_dir /",
         ),
         ("none", 2, b"model_size is 'none', expected tiny, 124M"),
-        ("..", 1, b"hparams.json: missing: a model is a folder with"),
+        ("tests", 1, b"tests: not a model: it holds README.md, "),
     ],
 )
 def test_what_is_not_there_is_said_and_nothing_is_downloaded(tmp_path, model, status, message):

@@ -373,6 +373,14 @@ def test_a_text_may_come_from_standard_input_in_any_alphabet(tmp_path):
     assert r"'\\xe7', '\\x8b'" in piped.stdout.decode() and title((tmp_path / "a.svg").read_bytes())
 
 
+def test_a_special_token_is_one_chip_with_special_and_plain_text_without(tmp_path):
+    words = ["<|endoftext|>The fox", str(tmp_path / "a.svg"), "-n=1", "-m=tiny"]
+    done = run(*words, "--special")
+    assert (done.returncode, done.stderr) == (0, b"") and b": '<|endoftext|>', 'The' " in done.stdout
+    done = run(words[0], str(tmp_path / "b.svg"), *words[2:])
+    assert b"'<', '|'" in done.stdout and b"is read as plain text; --special makes it" in done.stderr
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -1,6 +1,5 @@
 """Scores agree with slow loops, and the loss with that of transformers (`pytest -m parity`)."""
 
-import copy
 import math
 import re
 
@@ -9,6 +8,7 @@ import pytest
 from helpers import SMALL, assert_same_logits, passes, run_python
 
 import gpt2
+from encoder import END_OF_TEXT, Encoder
 from extras import scoring
 
 N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
@@ -253,10 +253,53 @@ def test_with_colour_the_shade_of_each_token_follows_its_surprise(tiny):
 
 
 def test_a_document_needs_a_vocabulary_with_an_end_of_text(tiny):
-    without = copy.copy(tiny[0])
-    without.encoder = {token: i for token, i in without.encoder.items() if token != "<|endoftext|>"}
-    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>, which must begin each document"):
-        scoring.document_ids("Once", without)
+    tokens = {token: i for token, i in tiny[0].encoder.items() if token != END_OF_TEXT}
+    with pytest.raises(ValueError, match=r"no token to begin a document with, like <\|endoftext\|>"):
+        scoring.document_ids("Once", Encoder(tokens, tiny[0].bpe_ranks))
+    other = Encoder(tokens | {"</s>": 3999}, tiny[0].bpe_ranks, stop_tokens=["</s>"], begin_token="</s>")
+    assert scoring.document_ids("Once", other) == [3999, *tiny[0].encode("Once")]
+
+
+TWO = f"Once.{END_OF_TEXT}The little fox ran away."
+
+
+def two(encoder, special):  # -> ids
+    middle = [encoder.encoder[END_OF_TEXT]] if special else encoder.encode(END_OF_TEXT)
+    return [*encoder.encode("Once."), *middle, *encoder.encode("The little fox ran away.")]
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_special_token_in_a_document_is_one_token_with_special_and_plain_text_without(tiny, special):
+    encoder, end = tiny[0], tiny[0].encoder[END_OF_TEXT]
+    assert scoring.document_ids(TWO, encoder, special) == [end, *two(encoder, special)]
+    assert scoring.document_ids(TWO, encoder) == [end, *two(encoder, False)]
+    done = run("--model_size=tiny", "--show", *["--special"] * special, input=TWO.encode())
+    surprises = scoring.nats([end, *two(encoder, special)], tiny[2], tiny[1]["n_head"])
+    pieces = [encoder.decode([i]) for i in two(encoder, special)]
+    shown = "".join(f"{piece}[{nats:.1f}]" for piece, nats in zip(pieces, surprises))
+    numbers = f"tokens         {len(surprises)}\nnats a token   {surprises.mean(dtype=float):.3f}\n"
+    assert f"\n{shown}\n\n{numbers}" in done.stdout.decode()
+    line = b"'<|endoftext|>' in a document is read as plain text; --special makes it the token\n"
+    assert done.stderr == (b"" if special else line)
+
+
+def test_lines_that_split_documents_get_no_line_and_a_token_inside_several_gets_one(tmp_path):
+    lines = f"One.\n{END_OF_TEXT}\nTwo.\n"
+    for words in ([], ["--special"]):
+        done = run("--model_size=tiny", *words, input=lines.encode())
+        assert done.stderr == b"" and done.stdout.startswith(b"tokens ")
+    done = run("--model_size=tiny", input=f"{TWO}\n{END_OF_TEXT}\n{TWO}\n".encode())
+    assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"'<|endoftext|>' in a document")
+
+
+def test_a_document_that_begins_with_the_token_that_begins_each_gets_no_second_one(tiny):
+    encoder, end = tiny[0], tiny[0].encoder[END_OF_TEXT]
+    once = encoder.encode("Once")
+    assert scoring.document_ids(f"{END_OF_TEXT}Once", encoder, special=True) == [end, *once]
+    assert scoring.document_ids(f"{2 * END_OF_TEXT}Once", encoder, special=True) == [end, end, *once]
+    assert scoring.document_ids(END_OF_TEXT, encoder, special=True) == [end, end]  # else none to predict
+    plain = scoring.document_ids(f"{END_OF_TEXT}Once", encoder)
+    assert plain == [end, *encoder.encode(f"{END_OF_TEXT}Once")] and plain[1] != end
 
 
 def test_what_a_terminal_would_obey_is_spelled_in_what_is_shown(tiny):
@@ -314,6 +357,26 @@ def test_transformers_computes_the_same_loss(transformers, tiny, tmp_path, smoot
     wanted = smoothed.item() if smoothing else out.loss.item()
     ours, _ = scoring.loss(ids, params, hparams["n_head"], mask, smoothing)
     assert_same_logits(np.float32([ours]), np.float32([wanted]))
+
+
+@pytest.mark.parity
+def test_transformers_finds_the_same_surprise_at_special_tokens(transformers, tiny, tmp_path):
+    import torch
+
+    from extras.huggingface import export
+
+    export.save(tmp_path / "tiny", *tiny)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tiny")
+    model = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "tiny").eval()
+    ids = tokenizer(END_OF_TEXT + TWO, return_tensors="pt").input_ids
+    with torch.no_grad():
+        wanted = model(ids, labels=ids).loss.item()
+    assert ids.tolist() == [scoring.document_ids(TWO, tiny[0], special=True)]
+    (tmp_path / "two").write_text(TWO)
+    for model_size in ("tiny", str(tmp_path / "tiny")):
+        done = run(str(tmp_path / "two"), "--special", "-m", model_size)
+        found = re.search(r"nats a token +([\d.]+)", done.stdout.decode())
+        assert float(found[1]) == pytest.approx(wanted, abs=0.0006)  # it has three decimals
 
 
 @pytest.mark.parametrize("n", [0, 1, 34])

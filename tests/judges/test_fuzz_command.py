@@ -25,6 +25,7 @@ COMMANDS = {
     "extras.huggingface.convert": convert.command,
     "extras.huggingface.export": export.command,
 }
+CUT = b"Once<|endoftext|>The end<|endoftext|>\n"
 NOTES = "^looking for|^downloading|^prompt .* tokens|(is|are) left out|read as|is taken as|tokens forgotten"
 # fmt: off
 WORDS = (
@@ -32,8 +33,8 @@ WORDS = (
     "🦊", "0", "1", "2", "3", "007", "40", "257", "1e5", "-1", "0.5", ".5", "1.", "nan", "inf", "1" * 400,
     "0x10", "True", "None", "[1, 2]", "{}", "'", '"', "`", "$HOME", ";ls", "\\", "a=b", "=", "--=",
     "-=", "a" * 5000, "--separator=x", "\udcff", "\x1b[31m", "\n", "\t", "\ufeff", "\u202e", "é",
-    "<|endoftext|>", "word " * 400, "tiny", "124M", "117M", "gpt2", "owner/name", "a/b/c",
-    "../tiny", ".", "/", "/none", "/dev/null",
+    "<|endoftext|>", "one<|endoftext|><|endoftext|>two<|end", "word " * 400, "tiny", "124M", "117M", "gpt2",
+    "owner/name", "a/b/c", "../tiny", ".", "/", "/none", "/dev/null",
     str(TINY), str(TINY / "hparams.json"), str(TINY / "README.md"), "readme.md", "--yes", "--no",
 )
 # fmt: on
@@ -88,7 +89,9 @@ def test_any_words_give_a_text_or_one_line(name, offline, monkeypatch, capsys, n
     for seed in range(n_fuzz):
         rng = np.random.default_rng(seed)
         words = words_of(names, rng)
-        stdin = rng.choice([b"", b"Once upon a time\n", b"\xff", "Füchse\r\n".encode(), b"\xef\xbb\xbfOnce"])
+        stdin = rng.choice(
+            [b"", b"Once upon a time\n", b"\xff", "Füchse\r\n".encode(), b"\xef\xbb\xbfOnce", CUT]
+        )
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         status = program.run(name, argv=words)
         out, err = capsys.readouterr()

@@ -1,5 +1,6 @@
 """We read what transformers writes, and it reads what we write, with the same results: `pytest -m parity`."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,8 @@ from helpers import TINY, assert_same_ids, assert_same_logits
 
 import gpt2
 from extras import huggingface
-from extras.huggingface import export, task_heads
+from extras.huggingface import export, task_heads, tensors
+from files import ModelError
 
 pytestmark = pytest.mark.parity
 
@@ -136,6 +138,61 @@ def test_a_model_without_a_head_or_with_masks_has_the_same_logits(transformers, 
         tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, dtype=np.float32)
     save_file(tensors, tmp_path / "model.safetensors")
     assert_same_logits(ours(*huggingface.load(tmp_path)[1:]), logits_of(model))
+
+
+HEADS = {
+    "v_head.summary.weight": (1, 48),
+    "v_head.summary.bias": (1,),
+    "score.weight": (2, 48),
+    "classifier.bias": (5,),
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"architectures": ["GPT2DoubleHeadsModel"]},
+        {"architectures": ["AutoModelForCausalLMWithValueHead"]},
+        {"auto_map": {"AutoConfig": "configuration.Mine", "AutoModelForCausalLM": "modeling.Mine"}},
+        {"attention_head_type": "multihead", "tokenizer_class": "BertTokenizer"},
+    ],
+)
+def test_what_lies_beside_a_language_model_changes_neither_our_logits_nor_theirs(
+    transformers, tokenizer, tmp_path, config
+):
+    from safetensors.numpy import load_file, save_file
+
+    model = build(transformers)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    heads = {name: np.ones(shape, dtype=np.float32) for name, shape in HEADS.items()}
+    save_file(load_file(path) | heads, path, metadata={"format": "pt"})
+    fields = json.loads((tmp_path / "config.json").read_text()) | config
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert type(theirs).__name__ == "GPT2LMHeadModel"
+    wanted = logits_of(model)
+    assert_same_logits(logits_of(theirs), wanted)
+    assert_same_logits(ours(*huggingface.load(tmp_path)[1:]), wanted)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "pretrained_model."])
+def test_names_with_a_prefix_are_refused_where_transformers_would_make_up_every_weight(
+    transformers, tmp_path, prefix
+):
+    from safetensors.numpy import load_file, save_file
+
+    model = build(transformers)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({prefix + name: array for name, array in load_file(path).items()}, path, {"format": "pt"})
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    _, found = load(tmp_path, output_loading_info=True)
+    assert {"transformer.wte.weight", "transformer.h.2.mlp.c_fc.weight"} <= {*found["missing_keys"]}
+    with pytest.raises(ModelError, match=f"the names of its tensors begin with {prefix}, which"):
+        tensors.read_tensors(tmp_path)
 
 
 def test_greedy_ids_are_the_same_with_every_variant_at_once(transformers, read_back):

@@ -49,15 +49,15 @@ def test_each_line_to_type_runs_and_writes_something(line):
     assert (b"a second" in done.stderr) == ("--stats" in line)
 
 
-def test_eight_lines_to_type_are_shown():
-    assert len(COMMANDS) == 8
+def test_nine_lines_to_type_are_shown():
+    assert len(COMMANDS) == 9
 
 
 def test_each_command_in_the_text_has_only_options_that_exist():
     commands = re.findall(r"`(python (?:gpt2\.py|-m extras\.[\w.]+) .*?)`", README.replace("\n", " "))
     assert len(commands) > 10
     for line in commands:
-        program, *words = shlex.split(line.partition("<")[0])[1:]
+        program, *words = shlex.split(line.partition(" <")[0])[1:]
         help_text = run_python(
             *(["-m", words.pop(0)] if program == "-m" else [program]), "--help"
         ).stdout.decode()
@@ -148,7 +148,7 @@ def test_the_calls_of_the_extras_run_on_the_bundled_model(tmp_path, monkeypatch)
     calls = [call for *_, call in ROWS if not re.search("^python |openai-community|folder", call)]
     for call in calls:
         assert eval(call, names) is not None or call.startswith("export.save")
-    assert len(calls) == 15
+    assert len(calls) == 18
 
 
 def test_the_texts_shown_do_not_depend_on_last_bits(tiny):

@@ -303,10 +303,10 @@ def test_a_text_that_fills_no_window_is_refused_before_anything_is_printed(tmp_p
 
 def test_a_vocabulary_without_an_end_of_text_is_refused(tiny, tmp_path, capsys, monkeypatch):
     encoder = copy.copy(tiny[0])
-    encoder.encoder = {token: i for token, i in encoder.encoder.items() if token != END_OF_TEXT}
+    encoder.begin_id = None
     monkeypatch.setattr(measure, "load_encoder_hparams_and_params", lambda *_, **__: (encoder, *tiny[1:]))
     (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
-    message = "the model's vocabulary has no <|endoftext|>, which must begin each document"
+    message = "the model's vocabulary has no token to begin a document with, like <|endoftext|>"
     assert_refused(capsys, message, f"{tmp_path}/story.txt", "owner/name")
 
 

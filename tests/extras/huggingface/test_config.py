@@ -64,7 +64,10 @@ def test_the_width_of_ffn_is_among_the_sizes_if_it_is_another(tmp_path, n_inner,
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map is .*; supported: None"),
+        (
+            {"attention_head_type": "multiquery", "auto_map": {"AutoModelForCausalLM": "own.Model"}},
+            "attention_head_type is 'multiquery'; supported: None or 'multihead'",
+        ),
         (
             {"architectures": "GPT2LMHeadModel"},
             "architectures is 'GPT2LMHeadModel', expected a list of names",

@@ -27,6 +27,7 @@ from checkpoint import in_openai_layout
 from encoder import Encoder
 from extras import huggingface
 from extras.huggingface import export, loading, variants
+from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s
 from extras.huggingface.variants import exact_gelu
 from weights import flatten
 
@@ -160,14 +161,54 @@ def test_added_tokens_and_another_end_come_back(tmp_path, tiny, params, stop_tok
     merges = [merge for merge in tiny[0].bpe_ranks if "".join(merge) in tokens]
     ids = {token: i for i, token in enumerate(["<pad>", *tokens, "</s>", "two words"])}
     groups = [{"<pad>", "he", "</s>"}, {"two words"}]
-    encoder = Encoder(ids, merges, stop_tokens=stop_tokens, special_groups=groups)
+    encoder = Encoder(ids, merges, stop_tokens=stop_tokens, added_groups=groups)
     model = encoder, HPARAMS, params
     export.save(tmp_path / "out", *model)
     read = huggingface.load(tmp_path / "out")
     assert_same_model(model, read)
     text = "<pad>two words, the fox</s>"
-    assert read[0].special_groups == groups
+    assert read[0].added_groups == groups
     assert read[0].encode(text, "all") == encoder.encode(text, "all") != encoder.encode(text)
+
+
+def assert_comes_back(folder, encoder, params, text):
+    """The same ids, with special tokens and without, from the folder and from one that is written from it."""
+    hparams = HPARAMS | {"n_vocab": len(encoder.encoder)}
+    params = lively_params(hparams, seed=1)
+    export.save(folder / "1", encoder, hparams, params)
+    read = huggingface.load(folder / "1")
+    export.save(folder / "2", *read)
+    for again in (read[0], huggingface.load(folder / "2")[0]):
+        assert again.encode(text) == encoder.encode(text) and again.encode(text, "all") == encoder.encode(
+            text, "all"
+        )
+        assert again.special_tokens == encoder.special_tokens and again.encoder == encoder.encoder
+        assert type(again) is type(encoder) and again.begin_id == encoder.begin_id
+
+
+def test_a_vocabulary_of_characters_comes_back(tmp_path, params):
+    ids = {character: i for i, character in enumerate("ĊĠabcdef")} | {"é": 8, "中": 9}
+    encoder = Encoder(ids, [], stop_tokens=[], added_groups=[{"é", "中"}], special_tokens=[])
+    assert encoder.encode("fée\n中 a") == [7, 8, 6, 0, 9, 1, 2]
+    assert_comes_back(tmp_path, encoder, params, "fée\n中 a")
+
+
+def test_an_added_word_that_is_not_special_comes_back(tmp_path, tiny, params):
+    ids = tiny[0].encoder | {"foxling": 4000, "<pad>": 4001}
+    groups, special = [{"<pad>", "<|endoftext|>"}, {"foxling"}], {"<pad>", "<|endoftext|>"}
+    encoder = Encoder(ids, tiny[0].bpe_ranks, added_groups=groups, special_tokens=special)
+    assert 4000 in encoder.encode("a foxling<pad>") and 4001 not in encoder.encode("a foxling<pad>")
+    assert_comes_back(tmp_path, encoder, params, "a foxling<pad><|endoftext|>")
+
+
+@pytest.mark.parametrize("normalizer", [None, {"type": "Lowercase"}])
+def test_another_preparation_of_a_text_comes_back(tmp_path, tiny, params, normalizer):
+    settings = as_gpt2s(tiny[0].encoder, tiny[0].bpe_ranks) | {"normalizer": normalizer}
+    settings["pre_tokenizer"] = settings["pre_tokenizer"] | {"add_prefix_space": True}
+    stripping = {"lstrip": {"<|endoftext|>"}, "rstrip": set()}
+    encoder = PreparedEncoder(settings, stripping, tiny[0].encoder, tiny[0].bpe_ranks)
+    assert encoder.encode("the Fox") == tiny[0].encode(" the fox" if normalizer else " the Fox")
+    assert_comes_back(tmp_path, encoder, params, "The Fox <|endoftext|> the fox")
 
 
 def test_arrays_in_another_order_of_memory_are_written_right(tmp_path, tiny, params):

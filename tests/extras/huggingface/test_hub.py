@@ -1,8 +1,6 @@
 """Files of a model: from a folder, and from a hub on this machine."""
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
 import socket
@@ -11,81 +9,27 @@ import time
 
 import pytest
 from helpers import command, run_python, serve, without_unbuffered
-from safetensors.numpy import load, save
+from local_hub import (
+    COMMITS,
+    answer,
+    as_on_the_hub,
+    downloading,
+    in_shards,
+    looking,
+    of_models,
+    run,
+    serve_hub,
+    without,
+)
 
-from extras.huggingface import export, hub
+from extras.huggingface import hub
 from files import ModelError
-
-COMMITS = {"main": "0123456789" * 4, "v1": "abcdef0123" * 4}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, tiny):
     """The bundled model as the hub has models: {name of file: bytes}."""
-    folder = tmp_path_factory.mktemp("hub") / "model"
-    export.save(folder, *tiny)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def answer(handler, files):  # files: {name: bytes}, or None for a model that is not there
-    """Answer as the Hugging Face hub does when it is asked for a file of a model."""
-    revision, filename = handler.path[1:].split("/", 4)[3:]
-    commit, content = COMMITS.get(revision, revision), b""
-    if files is None:
-        error = "RepoNotFound"
-    elif commit not in COMMITS.values():
-        error = "RevisionNotFound"
-    elif filename not in files:
-        error = "EntryNotFound"
-    else:
-        error, content = "", files[filename]
-    handler.send_response(404 if error else 200)
-    handler.send_header("X-Error-Code", error)
-    handler.send_header("X-Repo-Commit", commit)
-    handler.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    if handler.command == "GET":
-        handler.wfile.write(content)
-
-
-@contextlib.contextmanager
-def serve_hub(models):  # {"owner/name": {file: bytes}} -> address, paths asked for
-    """A server on this machine that plays the hub; a function in place of files answers in its own way."""
-
-    def only_models(handler):
-        owner, name, *others = handler.path[1:].split("/")
-        files = models.get(f"{owner}/{name}")
-        if others[:1] != ["resolve"]:
-            handler.send_error(404)  # what else the library asks for is not needed
-        elif callable(files):
-            files(handler)
-        else:
-            answer(handler, files)
-
-    with serve(only_models) as (address, asked):
-        yield address, asked
-
-
-def run(name, address, cache, n="8"):
-    """The command on a model of the hub."""
-    environment = without_unbuffered() | {"HF_ENDPOINT": address, "HF_HOME": str(cache)}
-    return command("The little fox", n, "--model_size", name, env=environment)
-
-
-def looking(name, address):
-    """What is said before the first request."""
-    return f"looking for {name} on {address.removeprefix('http://')}\n"
-
-
-def downloading(file, size, address):
-    """What is said before weights are downloaded."""
-    return f"downloading {file} ({size}) from {address.removeprefix('http://')}\n"
-
-
-def of_models(asked):
-    """What was asked of models, without the address of one."""
-    return [path.partition("/resolve/")[2] for path in asked if "/resolve/" in path]
+    return as_on_the_hub(tmp_path_factory.mktemp("hub") / "model", tiny)
 
 
 def test_a_model_is_downloaded_once_and_then_needs_no_network(files, tmp_path):
@@ -143,10 +87,6 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_weights_are_downloaded(
         done = run("me/mine", address, tmp_path, n="300")
     assert (done.returncode, done.stdout) == (2, b"") and b"at most" in done.stderr
     assert "model.safetensors" not in " ".join(asked)
-
-
-def without(files, *names):
-    return {name: content for name, content in files.items() if name not in names}
 
 
 @pytest.mark.faults
@@ -414,17 +354,12 @@ def test_what_goes_wrong_at_the_hub_is_told_in_one_line(tmp_path, answer, messag
     assert message in said
 
 
-def test_a_model_in_shards_comes_whole(files, tiny, tmp_path):
-    tensors = load(files["model.safetensors"])
-    shards = {f"{i}.safetensors": dict(list(tensors.items())[i::3]) for i in range(3)}
-    index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
-    sharded = without(files, "model.safetensors") | {shard: save(part) for shard, part in shards.items()}
-    sharded["model.safetensors.index.json"] = json.dumps(index).encode()
-    with serve_hub({"me/mine": sharded}) as (address, _):
+def test_a_model_in_shards_comes_whole(files, tmp_path):
+    with serve_hub({"me/mine": in_shards(files)}) as (address, _):
         done = run("me/mine", address, tmp_path)
     assert (done.returncode, done.stdout) == (0, b" was so frightened that he ran away and\n")
     said = [line.split(" (")[0] for line in done.stderr.decode().splitlines()]
-    assert said[1:] == [f"downloading {shard}" for shard in sorted(shards)]
+    assert said[1:] == [f"downloading {i}.safetensors" for i in range(3)]
 
 
 @pytest.mark.faults

@@ -107,6 +107,95 @@ def test_masks_are_passed_over(tmp_path, arrays, tensors, prefix):
     assert weights.flatten(params).keys() == arrays.keys()
 
 
+VALUE_HEAD = {"v_head.summary.weight": (1, 24), "v_head.summary.bias": (1,)}
+OTHER_HEADS = [
+    VALUE_HEAD,
+    {"v_head.0.weight": (48, 24), "v_head.2.bias": (1,)},
+    {"score.weight": (2, 24)},
+    {"classifier.weight": (5, 24), "classifier.bias": (5,)},
+    {"qa_outputs.weight": (2, 24), "qa_outputs.bias": (2,)},
+    {"multiple_choice_head.summary.weight": (1, 24), "multiple_choice_head.summary.bias": (1,)},
+]
+
+
+@pytest.mark.parametrize("head", OTHER_HEADS)
+@pytest.mark.parametrize("prefix", [dict, prefixed])
+def test_a_head_beside_the_language_model_is_left_out_as_one_line_says(
+    tmp_path, capsys, arrays, tensors, prefix, head
+):
+    beside = {name: np.ones(shape, dtype=np.float32) for name, shape in head.items()}
+    folder = write_huggingface(tmp_path, prefix(tensors) | beside, HPARAMS)
+    read = weights.flatten(load_params(folder))
+    assert read.keys() == arrays.keys() and all(np.array_equal(read[name], arrays[name]) for name in arrays)
+    left_out = f"a head beside the language model is left out: {', '.join(sorted(head))}"
+    assert capsys.readouterr().err == f"{folder}: {left_out}\n"
+
+
+def test_a_model_with_a_value_head_writes_and_says_so_once(tmp_path, tiny):
+    from safetensors.numpy import load_file, save_file
+
+    export.save(tmp_path / "out", *tiny)
+    path = tmp_path / "out" / "model.safetensors"
+    head = {name: np.ones((1, 192), dtype=np.float32) for name in VALUE_HEAD}
+    save_file(load_file(path) | head, path)
+    done = command("The little fox", "5", str(tmp_path / "out"))
+    assert done.stdout.decode() == gpt2.main("The little fox", 5, "tiny") + "\n"
+    assert done.stderr.count(b"\n") == 1 and b"v_head.summary.bias, v_head.summary.weight" in done.stderr
+
+
+@pytest.mark.parametrize("kind", sorted(loading.LANGUAGE_MODELS))
+def test_a_language_model_may_be_of_a_class_with_another_head(tmp_path, arrays, tensors, kind):
+    folder = write_huggingface(tmp_path, prefixed(tensors), HPARAMS, architectures=[kind])
+    assert weights.flatten(load_params(folder)).keys() == arrays.keys()
+
+
+def test_code_that_comes_with_an_ordinary_model_is_not_needed(tmp_path, arrays, tensors):
+    code = {"AutoConfig": "configuration.MyConfig", "AutoModelForCausalLM": "modeling.MyModel"}
+    config = {"auto_map": code, "attention_head_type": "multihead", "architectures": ["GPT2LMHeadModel"]}
+    _, hparams, params = huggingface.load(write_huggingface(tmp_path, tensors, HPARAMS, **config))
+    assert hparams == HPARAMS and weights.flatten(params).keys() == arrays.keys()
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (
+            {"attention_head_type": "multiquery"},
+            "attention_head_type is 'multiquery'; supported: None or 'mu",
+        ),
+        (
+            {"architectures": ["GPT2LMHeadCustomModel"]},
+            "it is a GPT2LMHeadCustomModel, not a GPT2LMHeadModel",
+        ),
+    ],
+)
+def test_a_santacoder_is_refused_by_what_tells_it_apart(tmp_path, tensors, config, message):
+    config |= {"auto_map": {"AutoModelForCausalLM": "modeling_gpt2_mq.GPT2LMHeadCustomModel"}}
+    assert_refused(write_huggingface(tmp_path, tensors, HPARAMS, **config), message)
+
+
+@pytest.mark.parametrize("kind", ["BertTokenizer", "T5Tokenizer", "GPT2Tokenizer", "", 5, ["x"], None])
+def test_the_weights_are_read_whatever_the_tokenizer_is(tmp_path, arrays, tensors, kind):
+    folder = write_huggingface(
+        tmp_path, tensors, HPARAMS, tokenizer_class=kind, tokenizer="x", tokenizer_type=3
+    )
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "vocab.json").write_text("no vocabulary")
+    assert weights.flatten(load_params(folder)).keys() == arrays.keys()
+
+
+def test_an_unknown_tokenizer_is_refused_by_the_tokenizer_alone(tmp_path, tensors):
+    folder = write_huggingface(tmp_path, tensors, HPARAMS, tokenizer_class="BertTokenizer")
+    config = read_config(folder)
+    with pytest.raises(ModelError) as of_tokenizer:
+        loading.load_encoder(folder, config)
+    with pytest.raises(ModelError, match="tokenizer") as of_model:
+        huggingface.open_model(folder)
+    assert str(of_model.value) == str(of_tokenizer.value)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')  # it decides
+    assert huggingface.open_model(folder)[1] == HPARAMS
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_float16_is_widened(tmp_path, tensors, dtype):
     tensors = {name: array.astype(dtype) for name, array in tensors.items()}
@@ -253,7 +342,9 @@ def test_each_tensor_must_be_there(tmp_path, tensors, prefix, name):
         ("h.0.attn.c_attn.bias2", (72,)),
         ("h.0.attn.bias", (32, 32)),
         ("h.0.crossattention.bias", (1, 1, 32, 32)),
-        ("score.weight", (2, 24)),
+        ("score.weight2", (2, 24)),
+        ("h.0.score.weight", (2, 24)),
+        ("head.weight", (2, 24)),
         ("lm_head.bias", (4000,)),
         ("wte", (4000, 24)),
     ],

@@ -224,6 +224,37 @@ def test_shards_that_do_not_fit_their_index_are_refused(tmp_path, weight_map, sh
         read_tensors(folder)
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    ["_orig_mod.", "module.", "model.", "pretrained_model.", "module._orig_mod.", "gpt.", "model._orig_mod."],
+)
+@pytest.mark.parametrize("head", [[], ["v_head.summary.weight"]])
+def test_what_a_wrapper_puts_before_all_names_is_named_with_the_command_that_strips_it(
+    tmp_path, prefix, head
+):
+    names = ["transformer.wte.weight", "transformer.h.0.ln_1.bias", "lm_head.weight"]
+    tensors = dict.fromkeys([f"{prefix}{name}" for name in names] + head, ARRAYS["a"])
+    path = tmp_path / "model.safetensors"
+    save_file(tensors, path)
+    found = f"{path}: the names of its tensors begin with {prefix}, which training put before them; "
+    command = f"to strip it, run python -m extras.huggingface.convert {path} OUT_FOLDER"
+    with pytest.raises(ModelError) as caught:
+        read_tensors(tmp_path)
+    assert str(caught.value) == found + command
+    save_file(tensors | {"wte.weight": ARRAYS["a"]}, path)  # not all names begin with it
+    assert read_tensors(tmp_path).keys() == {*tensors, "wte.weight"}
+
+
+def test_of_shards_with_a_wrappers_names_the_index_is_what_to_convert(tmp_path):
+    shards = {"1.safetensors": "module.wte.weight", "2.safetensors": "module.wpe.weight"}
+    for shard, name in shards.items():
+        save_file({name: ARRAYS["a"]}, tmp_path / shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: shard for shard, name in shards.items()}}))
+    with pytest.raises(ModelError, match=f"begin with module., .*convert {index} OUT_FOLDER"):
+        read_tensors(tmp_path)
+
+
 def test_a_pickle_is_not_read_and_the_way_out_is_named(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
     command = f"python -m extras.huggingface.convert {tmp_path / 'pytorch_model.bin'} OUT_FOLDER"

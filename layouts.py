@@ -1,0 +1,156 @@
+"""Which files make a model: the folder that a name means, its layout, and which checkpoint is read in it."""
+
+import json
+import os
+import re
+from itertools import islice, takewhile
+from pathlib import Path
+
+from files import ModelError, quoted, shown
+
+SIZES, CHECKPOINT = "hparams.json", "model.ckpt"  # in OpenAI's layout; the second is how two names begin
+THEIRS = ("config.json", "model.safetensors", "model.safetensors.index.json")  # in Hugging Face's
+PARTS = {  # all files of a model that go by one name, whoever wrote them
+    *(SIZES, "encoder.json", "vocab.bpe", "checkpoint", "counter"),
+    *(*THEIRS, "generation_config.json", "adapter_config.json", "adapter_model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json"),
+    *("special_tokens_map.json", "chat_template.jinja", "vocab.txt", "spiece.model", "tokenizer.model"),
+}
+SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+OF_CHECKPOINT = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
+# in a protocol buffer written as text: a comment, a string, a word, anything else
+TOKEN = re.compile(r"""#.*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[\w.+-]+|\S""")
+ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+SPACES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+LIMIT = 10_000  # entries of a folder that are looked at
+LONGEST = 2**20  # bytes that are read of the file `checkpoint`
+
+# ---- folders -----------------------------------------------------------------------------------------------
+
+
+def folder_of(name):  # -> Path, or None
+    """The folder that a name means: the name is its path, or that of a file of a model in it.
+
+    Raises ModelError for a file of a checkpoint other than the one that is read in its folder.
+    """
+    if os.path.isdir(name):
+        return Path(name)
+    if not is_part_of_model(name):
+        return None
+    folder, last = Path(os.path.dirname(name) or "."), os.path.basename(name)
+    part = OF_CHECKPOINT.fullmatch(last)
+    if os.path.isfile(f"{name}.index") or part:
+        given, read = part[1] if part else last, latest_checkpoint(folder).name
+        if given != read:
+            problem = f"not the checkpoint that is read in its folder, {shown(read)}"
+            raise ModelError(name, problem, f"to read this one, {how_to_name(given, folder)}")
+    return folder
+
+
+def is_part_of_model(name):  # -> bool
+    """Whether this is the path of a file of a model, or what the two files of its checkpoint begin with."""
+    last = os.path.basename(name)
+    known = last in PARTS or SHARD.fullmatch(last) or OF_CHECKPOINT.fullmatch(last)
+    return bool(known and os.path.isfile(name)) or os.path.isfile(f"{name}.index")
+
+
+def layout_of(folder):  # Path -> "openai", "huggingface", or None where there is no model
+    """The layout of the model in a folder, judged by its files. Raises ModelError for files of both."""
+    theirs = next((name for name in THEIRS if os.path.lexists(folder / name)), None)
+    ours = os.path.lexists(folder / SIZES)
+    if ours and theirs:
+        problem = f"it has {SIZES}, from OpenAI's layout, and {theirs}, from Hugging Face's"
+        raise ModelError(folder, problem, "give each model a folder of its own")
+    if theirs:
+        return "huggingface"
+    return "openai" if ours or checkpoints_in(folder) else None
+
+
+def entries_in(folder):  # -> list of os.DirEntry
+    """The files and folders in a folder, sorted by name; model-500 comes before model-1000.
+
+    Of very many, only some: this takes a moment at most.
+    """
+    with os.scandir(folder) as entries:
+        return sorted(islice(entries, LIMIT), key=lambda entry: by_number(entry.name))
+
+
+def by_number(name):  # "model-1000" -> ["model-", 1000, ""]
+    """What to sort names by, so that a smaller number comes first."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))]
+
+
+# ---- TensorFlow's checkpoints ------------------------------------------------------------------------------
+
+
+def latest_checkpoint(folder):  # Path -> Path, such as "models/124M/model.ckpt" or "run1/model-1000"
+    """What the names of a model's two checkpoint files begin with.
+
+    Like TensorFlow, we read the checkpoint that the file `checkpoint` names. Without that file, it is
+    model.ckpt, or the only one that there is. Raises ModelError where that leaves a choice.
+    """
+    named = named_checkpoint(folder)
+    expected = named or CHECKPOINT
+    if os.path.isfile(folder / f"{expected}.index"):
+        return folder / expected
+    found = checkpoints_in(folder)
+    if not found:
+        return folder / expected
+    if found == [CHECKPOINT] or (len(found) == 1 and not named):  # or else renamed by hand
+        return folder / found[0]
+    there = shown(", ".join(found))
+    if named:
+        problem = f"its file checkpoint names {shown(named)}, which is not there, but {there} is"
+    else:
+        problem = f"it has several checkpoints, {there}, and no file says which one to read"
+    raise ModelError(folder, problem, f"to read {shown(found[-1])}, {how_to_name(found[-1], folder)}")
+
+
+def checkpoints_in(folder):  # -> list of str
+    """What the names of the checkpoints in a folder begin with."""
+    names = (entry.name for entry in entries_in(folder))
+    return [name.removesuffix(".index") for name in names if re.fullmatch(r".+\.index", name, re.DOTALL)]
+
+
+def how_to_name(checkpoint, folder):  # -> str
+    """How to say which checkpoint is to be read."""
+    line = f"model_checkpoint_path: {json.dumps(checkpoint, ensure_ascii=False)}"
+    return f"write {line} into {quoted(folder / 'checkpoint')}"
+
+
+def named_checkpoint(folder):  # -> str, or None
+    """The checkpoint that a folder's file `checkpoint` names, where TensorFlow notes what it saved last.
+
+    Of a path only the last part counts, as the folder may have been moved. None if the file names nothing.
+    """
+    path = folder / "checkpoint"
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        content = file.read(LONGEST)
+    try:
+        named = text_field(content.decode(), "model_checkpoint_path")
+    except UnicodeDecodeError:
+        return None
+    return re.split(r"[/\\]", named)[-1] or None
+
+
+def text_field(text, field):  # 'a: 5  b: "x" "y"', "b" -> "xy"
+    """The value of a field, a string, in a protocol buffer that is written as text; "" where it is missing.
+
+    The last value counts. Raises UnicodeDecodeError for one that is not UTF-8.
+    """
+    tokens, value = [token for token in TOKEN.findall(text) if not token.startswith("#")], b""
+    for i, token in enumerate(tokens):
+        if token == field and tokens[i + 1 : i + 2] == [":"]:
+            parts = takewhile(lambda token: token[0] in "\"'", tokens[i + 2 :])
+            value = b"".join(ESCAPE.sub(unescaped, part[1:-1].encode()) for part in parts)
+    return value.decode()
+
+
+def unescaped(match):  # rb"\303" -> b"\xc3"
+    r"""The byte for an escape such as \n, \" or \303."""
+    octal, hexadecimal, other = match.groups()
+    if octal or hexadecimal:
+        return bytes([(int(octal, 8) if octal else int(hexadecimal, 16)) & 255])
+    return SPACES.get(other, other)
