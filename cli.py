@@ -12,7 +12,7 @@ from itertools import islice
 
 from files import ROOT, printable, redecoded, say, shown, to_stderr
 from names import MODELS_DIR
-from text import announce_reading, prompt_ids, read_prompt, separated, text_of, write
+from text import announce_reading, check_stop, prompt_ids, read_prompt, separated, text_of, write
 
 HELP = """\
 python gpt2.py PROMPT [N [MODEL]] [--option value]    GPT-2 continues the prompt
@@ -48,8 +48,8 @@ drawn at random (the numbers are examples):
                            tab, and \\\\ a backslash
 --special                  read <|endoftext|>, and any other special token of
                            the model, in the prompt as that token, not as plain
-                           text: "<|endoftext|>" --special writes from nothing;
-                           those that the model writes are never shown
+                           text: "<|endoftext|>" --special starts a new text;
+                           special tokens that the model writes are not shown
 --keep_last                of a prompt that is too long, use the end that fits
 --past_context             when the context is full, forget the first half of
                            the text, say so on stderr, and continue
@@ -118,6 +118,7 @@ def command(
 
     prompt = read_prompt(prompt)
     encoder, hparams, load_params = open_model(model_size, models_dir)
+    check_stop(stop, encoder)
     n_new = 0 if past_context else n_tokens_to_generate
     ids = prompt_ids(prompt, n_new, keep_last, special, encoder, hparams)
     params = load_params()  # only now: half a gigabyte for 124M
@@ -282,6 +283,7 @@ def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws
 
     encoder, hparams, load_params = open_model(model_size, models_dir)
     chat.check_room(n_tokens_to_generate, hparams["n_ctx"])
+    check_stop(stop, encoder)
     params, to_text = load_params(), partial(text_of, encoder=encoder, stop=stop)
     if not draws:
         say("The likeliest token is taken each time, and the text may repeat itself: --top_p 0.8 draws.")

@@ -278,7 +278,7 @@ def root_cause(error):  # -> str
     for inner in wrapped:
         if isinstance(inner, Exception):
             return root_cause(inner)
-    return shown(error) or type(error).__name__
+    return shown(str(error).removesuffix(".")) or type(error).__name__
 
 
 def verify(url, part, expected, check):

@@ -48,11 +48,11 @@ class Encoder:
 
     encoder: {token: id}, tokens spelled in the characters of `bytes_to_unicode`; bpe_merges: pairs of tokens,
     in the order learned; errors: what to do with bytes that are not UTF-8, as in `bytes.decode`;
-    stop_tokens: tokens that end a text, and begin_token, which begins one: the attributes stop_ids and
-    begin_id have the ids of those that are in encoder.
+    stop_tokens: tokens that end a text; begin_token: the one that begins a text. Their ids are the attributes
+    stop_ids and begin_id; a token that is not in encoder has none.
     added_groups: sets of tokens that are looked for in a text before it is cut into pieces, each set only in
     what the earlier ones leave; by default one set: all that are neither a byte nor made by a merge.
-    special_tokens: those of them that are not text, as <|endoftext|> is; by default all.
+    special_tokens: the added tokens that are not text, such as <|endoftext|>; by default all of them.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Encoder:
         if n_most is not None and len(text) > n_most:
             self.check_length(text, n_most)
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        wanted, ids = self.added_tokens - self.special_tokens | special, []
+        wanted, ids = (self.added_tokens - self.special_tokens) | special, []
         for part in self.cut(text, wanted):
             ids += [self.encoder[part]] if part in wanted else self.encode_plain(part)
         return ids
@@ -111,22 +111,22 @@ class Encoder:
             raise ValueError(f"the text has {len(text):,} characters, but {sees}: shorten it")
 
     def cut(self, text, wanted):  # str, set of tokens -> list of str
-        """Cut a text around the wanted tokens: group by group, the leftmost first, there the longest.
+        """Cut a text around the wanted tokens: group by group, in each the leftmost first, there the longest.
 
         The result alternates: a text, perhaps empty, a token, a text, ..., a text.
         """
         parts, found = [text], set()
         for group in self.added_groups:
-            if group & wanted:
-                tokens = sorted(group, key=len, reverse=True)
-                pattern = regex.compile("|".join(map(regex.escape, tokens)))
+            there = [token for token in group if token in text]  # of thousands, few are
+            if not wanted.isdisjoint(there):
+                pattern = regex.compile("|".join(map(regex.escape, sorted(there, key=len, reverse=True))))
                 cuts = [[part] if part in found else self.cut_out(part, pattern, wanted) for part in parts]
                 parts = [part for cut in cuts for part in cut]
-                found |= group & wanted
+                found |= wanted.intersection(there)
         return parts
 
     def cut_out(self, text, pattern, wanted):  # -> text, token, text, ..., text
-        """Cut a text around those matches of a pattern that are wanted; what another covers stays text."""
+        """Cut a text around the wanted matches of a pattern; a token inside another match stays text."""
         parts, start = [], 0
         for match in pattern.finditer(text):
             if match[0] in wanted:
@@ -147,14 +147,16 @@ class Encoder:
         tokens = self.merge(tokens) if len(tokens) <= LONGEST_PLAIN else self.merge_long(tokens)
         try:
             return [self.encoder[token] for token in tokens]
-        except KeyError as error:  # one of the 256 bytes, in a vocabulary that was trained on little text
+        except KeyError as error:  # a vocabulary that was trained on little text may lack bytes
             raise UnicodeError(self.no_token_for(error.args[0], piece)) from None
 
     def no_token_for(self, token, piece):  # -> str
-        """That the vocabulary lacks a byte, with the character of the piece that needs it."""
-        byte = self.byte_decoder[token]
-        character = next(character for character in piece if byte in character.encode())
-        return f"the model's vocabulary has no token for {character!r} (byte 0x{byte:02x}): leave it out"
+        """The message for a token that the vocabulary lacks; it names a character that needs it."""
+        spelled = {c: "".join(self.byte_encoder[byte] for byte in c.encode()) for c in piece}
+        lacking = (c for c in piece if token in spelled[c] and spelled[c] not in self.encoder)
+        byte = self.byte_decoder[token[0]]
+        found = f"the model's vocabulary has no token for {next(lacking, piece)!r}"
+        return f"{found} (byte 0x{byte:02x}): leave it out"
 
     def merge(self, tokens):  # list of tokens -> list of tokens
         """Merge the pair learned first, the leftmost if it occurs twice, until no learned pair is left."""
@@ -196,7 +198,7 @@ class Encoder:
                     heapq.heappush(pairs, (rank(j), j))
         return [token for token in tokens if token is not None]
 
-    def __reduce__(self):  # for pickle: what it was made from, without tables and cache
+    def __reduce__(self):  # for pickle: the arguments, not the tables and the cache, which cannot be pickled
         tokens = [self.decoder[token_id] for token_id in self.stop_ids], self.decoder.get(self.begin_id)
         groups = self.added_groups, self.special_tokens
         return type(self), (self.encoder, [*self.bpe_ranks], self.errors, *tokens, *groups)

@@ -13,6 +13,7 @@ MIXED_UP = "one of the two belongs to another model, or is incomplete: use compl
 ROOT = Path(__file__).resolve().parent  # of the project
 LARGEST_TEXT = 2**27  # bytes in a file of sizes, tokens or merges
 LARGE = 2 * 10**8  # bytes that may take longer than a second to check or to convert
+LFS_POINTER = "version https://git-lfs"  # how it begins
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes of PyTorch's files
 
 
@@ -127,7 +128,10 @@ def read_small(path):  # -> str
     n_bytes = os.path.getsize(path)
     if n_bytes > LARGEST_TEXT:
         raise ModelError(path, f"it has {n_bytes:,} bytes: too many for a file of this kind", AGAIN)
-    return Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_text(encoding="utf-8")
+    if text.startswith(LFS_POINTER):
+        raise ModelError(path, "only a pointer to the file, as git leaves it without LFS", "run git lfs pull")
+    return text
 
 
 def read_text(path, n_most=None):  # -> str
@@ -186,6 +190,14 @@ def is_web_page(beginning):  # -> bool
     return bool(re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|\?xml)", beginning, re.IGNORECASE))
 
 
+def begins_as_pickle(beginning):  # -> bool
+    """Whether the first bytes of a file are those of a pickle, or of a zip archive, in which PyTorch puts it.
+
+    safetensors begins with a length, which may be the same bytes; but there, byte 8 is the { of its header.
+    """
+    return bool(re.match(b"PK\3\4|\x80[\2-\5]", beginning)) and beginning[8:9] != b"{"
+
+
 def archive_damage(file):  # path or open file -> str, or None
     """What is wrong with a zip archive, such as PyTorch writes; PyTorch itself ignores its checksums."""
     import zipfile
@@ -204,8 +216,15 @@ def convert_advice(path):  # -> str
 
 
 def convert_command(path):  # -> str
-    """The command that makes a folder that can be read of one that cannot."""
-    return f"python -m extras.huggingface.convert {quoted(path)} OUT_FOLDER"
+    """The command that makes, of a file that cannot be read, a folder that can."""
+    return f"{program('extras/huggingface/convert.py')} {quoted(path)} OUT_FOLDER"
+
+
+def program(path):  # "extras/huggingface/convert.py" -> "python -m extras.huggingface.convert"
+    """How to start one of the project's programs from the current folder."""
+    if from_here(ROOT) != ".":
+        return f"python {quoted(from_here(ROOT / path))}"
+    return f"python -m {path.removesuffix('.py').replace('/', '.')}"
 
 
 def quoted(path):  # -> str

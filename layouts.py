@@ -8,21 +8,26 @@ from pathlib import Path
 
 from files import ModelError, quoted, shown
 
-SIZES, CHECKPOINT = "hparams.json", "model.ckpt"  # in OpenAI's layout; the second is how two names begin
-THEIRS = ("config.json", "model.safetensors", "model.safetensors.index.json")  # in Hugging Face's
-PARTS = {  # all files of a model that go by one name, whoever wrote them
+SIZES, CHECKPOINT = "hparams.json", "model.ckpt"  # in OpenAI's layout; the second is a prefix of two files
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")  # whole, or in shards
+THEIRS = ("config.json", *SAFETENSORS)  # in Hugging Face's layout
+PARTS = {  # names of a model's files, whoever wrote them; SHARD and OF_CHECKPOINT are the rest
     *(SIZES, "encoder.json", "vocab.bpe", "checkpoint", "counter"),
     *(*THEIRS, "generation_config.json", "adapter_config.json", "adapter_model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json"),
     *("special_tokens_map.json", "chat_template.jinja", "vocab.txt", "spiece.model", "tokenizer.model"),
 }
+BESIDE = re.compile(  # files that lie beside a model, and hold no other
+    r".*\.(json|txt|md|jinja)|LICENSE|\.gitattributes|pytorch_model\.bin|tf_model\.h5|flax_model\.msgpack"
+    r"|(optimizer|scheduler|scaler|rng_state|training_args)\w*\.(bin|pt|pth)"
+)
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 OF_CHECKPOINT = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
 # in a protocol buffer written as text: a comment, a string, a word, anything else
-TOKEN = re.compile(r"""#.*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[\w.+-]+|\S""")
+TOKEN = re.compile(r"""#.*|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|[\w.+-]+|\S""")
 ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
 SPACES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-LIMIT = 10_000  # entries of a folder that are looked at
+LIMIT = 10_000  # of a folder's entries are looked at
 LONGEST = 2**20  # bytes that are read of the file `checkpoint`
 
 # ---- folders -----------------------------------------------------------------------------------------------
@@ -40,7 +45,8 @@ def folder_of(name):  # -> Path, or None
     folder, last = Path(os.path.dirname(name) or "."), os.path.basename(name)
     part = OF_CHECKPOINT.fullmatch(last)
     if os.path.isfile(f"{name}.index") or part:
-        given, read = part[1] if part else last, latest_checkpoint(folder).name
+        given = part[1] if part else last
+        read = latest_checkpoint(folder, given).name
         if given != read:
             problem = f"not the checkpoint that is read in its folder, {shown(read)}"
             raise ModelError(name, problem, f"to read this one, {how_to_name(given, folder)}")
@@ -48,10 +54,16 @@ def folder_of(name):  # -> Path, or None
 
 
 def is_part_of_model(name):  # -> bool
-    """Whether this is the path of a file of a model, or what the two files of its checkpoint begin with."""
-    last = os.path.basename(name)
-    known = last in PARTS or SHARD.fullmatch(last) or OF_CHECKPOINT.fullmatch(last)
-    return bool(known and os.path.isfile(name)) or os.path.isfile(f"{name}.index")
+    """Whether this is the path of a file of a model, or what the two files of its checkpoint begin with.
+
+    What may lie in any folder counts only in the folder of a model.
+    """
+    folder, last = Path(os.path.dirname(name) or "."), os.path.basename(name)
+    if os.path.isfile(name) and (last in PARTS or SHARD.fullmatch(last)):
+        return True
+    if os.path.isfile(f"{name}.index") or (os.path.isfile(name) and OF_CHECKPOINT.fullmatch(last)):
+        return layout_of(folder) == "openai"
+    return bool(os.path.isfile(name) and BESIDE.fullmatch(last) and layout_of(folder))
 
 
 def layout_of(folder):  # Path -> "openai", "huggingface", or None where there is no model
@@ -61,9 +73,11 @@ def layout_of(folder):  # Path -> "openai", "huggingface", or None where there i
     if ours and theirs:
         problem = f"it has {SIZES}, from OpenAI's layout, and {theirs}, from Hugging Face's"
         raise ModelError(folder, problem, "give each model a folder of its own")
-    if theirs:
-        return "huggingface"
-    return "openai" if ours or checkpoints_in(folder) else None
+    if ours or theirs:
+        return "openai" if ours else "huggingface"
+    has_vocabulary = any(os.path.lexists(folder / name) for name in ("encoder.json", "vocab.bpe"))
+    found = checkpoints_in(folder)
+    return "openai" if CHECKPOINT in found or (found and has_vocabulary) else None
 
 
 def entries_in(folder):  # -> list of os.DirEntry
@@ -83,11 +97,11 @@ def by_number(name):  # "model-1000" -> ["model-", 1000, ""]
 # ---- TensorFlow's checkpoints ------------------------------------------------------------------------------
 
 
-def latest_checkpoint(folder):  # Path -> Path, such as "models/124M/model.ckpt" or "run1/model-1000"
-    """What the names of a model's two checkpoint files begin with.
+def latest_checkpoint(folder, wanted=None):  # Path -> Path, such as "run1/model-1000"
+    """What the names of a model's two checkpoint files begin with. wanted: the one that advice is about.
 
-    Like TensorFlow, we read the checkpoint that the file `checkpoint` names. Without that file, it is
-    model.ckpt, or the only one that there is. Raises ModelError where that leaves a choice.
+    As in TensorFlow, it is the one that the file `checkpoint` names; without that file, model.ckpt, or the
+    only one there is. Raises ModelError where several are left, and where the one that is named is missing.
     """
     named = named_checkpoint(folder)
     expected = named or CHECKPOINT
@@ -96,14 +110,15 @@ def latest_checkpoint(folder):  # Path -> Path, such as "models/124M/model.ckpt"
     found = checkpoints_in(folder)
     if not found:
         return folder / expected
-    if found == [CHECKPOINT] or (len(found) == 1 and not named):  # or else renamed by hand
+    if found == [CHECKPOINT] or (len(found) == 1 and not named):  # model.ckpt may be renamed by hand
         return folder / found[0]
     there = shown(", ".join(found))
     if named:
-        problem = f"its file checkpoint names {shown(named)}, which is not there, but {there} is"
+        problem = f"its file checkpoint names {shown(named)}, which is missing; there is only {there}"
     else:
         problem = f"it has several checkpoints, {there}, and no file says which one to read"
-    raise ModelError(folder, problem, f"to read {shown(found[-1])}, {how_to_name(found[-1], folder)}")
+    choice = wanted or found[-1]
+    raise ModelError(folder, problem, f"to read {shown(choice)}, {how_to_name(choice, folder)}")
 
 
 def checkpoints_in(folder):  # -> list of str
@@ -140,12 +155,15 @@ def text_field(text, field):  # 'a: 5  b: "x" "y"', "b" -> "xy"
 
     The last value counts. Raises UnicodeDecodeError for one that is not UTF-8.
     """
-    tokens, value = [token for token in TOKEN.findall(text) if not token.startswith("#")], b""
-    for i, token in enumerate(tokens):
-        if token == field and tokens[i + 1 : i + 2] == [":"]:
-            parts = takewhile(lambda token: token[0] in "\"'", tokens[i + 2 :])
-            value = b"".join(ESCAPE.sub(unescaped, part[1:-1].encode()) for part in parts)
-    return value.decode()
+    tokens = [token for token in TOKEN.findall(text) if not token.startswith("#")]
+    starts = [i + 2 for i in range(len(tokens)) if tokens[i : i + 2] == [field, ":"]]
+    parts = takewhile(is_string, islice(tokens, starts[-1], None)) if starts else []
+    return b"".join(ESCAPE.sub(unescaped, part[1:-1].encode()) for part in parts).decode()
+
+
+def is_string(token):  # -> bool
+    """Whether a token is a string with both of its quotes."""
+    return len(token) > 1 and token[0] in "\"'" and token[-1] == token[0]
 
 
 def unescaped(match):  # rb"\303" -> b"\xc3"

@@ -204,8 +204,9 @@ def check_option(word, name, names, parameters, missing):
         raise ValueError(f"{option} takes no value")
     if name not in parameters:
         literal = shlex.quote(f"--{missing}={word}")
-        advice = f" If it is the {missing}, write {shown(literal, 100)}" if missing else ""
         question = likely_options(word, parameters)
+        end = "" if question.endswith("?") else "."
+        advice = f"{end} If it is the {missing}, write {shown(literal, 100)}" if missing else ""
         raise ValueError(f"there is no option {shown(option, 50)!r}{question}{advice}")
     if name in names:
         raise ValueError(f"--{name} is given twice")

@@ -1,5 +1,6 @@
 """Text in and out of a command: the prompt is read, and new text is written as it comes."""
 
+import contextlib
 import os
 import stat
 import sys
@@ -31,7 +32,7 @@ def read_prompt(prompt):  # str or None -> str
     elif os.path.isfile(prompt):
         say(f"{shown(prompt)!r} is taken as the prompt; to read the file, write - < {quoted(prompt)}")
     if not prompt:
-        nothing = '"<|endoftext|>" --special to write from nothing'
+        nothing = '"<|endoftext|>" --special to start a new one'
         raise ValueError(f"the prompt is empty: give a text to continue, or {nothing} (see --help)")
     try:
         return redecoded(prompt)
@@ -63,25 +64,37 @@ def prompt_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids
     from gpt2 import check_inputs
 
     n_vocab, n_ctx = hparams["n_vocab"], hparams["n_ctx"]
-    option = "--keep_last"  # that helps with an error
-    try:
+    with or_use("--keep_last"):
         ids = encoded(prompt, encoder, special, n_most=None if keep_last else n_ctx)
         if len(ids) > n_ctx and not keep_last:
             raise ValueError(f"the prompt has {len(ids):,} tokens, but the model sees {n_ctx:,}: shorten it")
-        option, n_kept = "--past_context", n_ctx - n_new
-        if keep_last and n_kept < len(ids):
-            if n_kept < 1:
-                problem = f"{n_new:,} new tokens leave no room for the prompt"
-                raise ValueError(f"{problem}: at most {n_ctx - 1:,} do")
-            say(f"of {len(ids):,} tokens of the prompt, the last {n_kept:,} are used (--keep_last)")
-            ids = ids[-n_kept:]
+    with or_use("--past_context"):
+        ids = last_ids(ids, n_new, n_ctx) if keep_last else ids
         check_inputs(ids, n_new, n_vocab, n_ctx)
-    except UnicodeError:  # a character that the vocabulary lacks
+    say_if_plain([prompt], encoder, special)
+    return ids
+
+
+def last_ids(ids, n_new, n_ctx):  # -> ids
+    """The last of these ids, if not all of them leave room for n_new more; a line on stderr says so."""
+    n_kept = n_ctx - n_new
+    if len(ids) <= n_kept:
+        return ids
+    if n_kept < 1:
+        raise ValueError(f"{n_new:,} new tokens leave no room for the prompt: at most {n_ctx - 1:,} do")
+    say(f"of {len(ids):,} tokens of the prompt, the last {n_kept:,} are used (--keep_last)")
+    return ids[-n_kept:]
+
+
+@contextlib.contextmanager
+def or_use(option):
+    """Where a text does not fit, the error advises this option too; it would not help with a character."""
+    try:
+        yield
+    except UnicodeError:
         raise
     except ValueError as error:
         raise ValueError(f"{error}, or use {option}") from None
-    say_if_plain([prompt], encoder, special)
-    return ids
 
 
 def announce_reading(n_ids, hparams):
@@ -96,7 +109,15 @@ def announce_reading(n_ids, hparams):
 
 
 def encoded(text, encoder, special, n_most=None):  # -> ids
-    """The ids of a text; what is written as a special token is that token if `special`, else plain text."""
+    """The ids of a text; what is written as a special token is that token if `special`, else plain text.
+
+    Raises UnicodeError where <|endoftext|> is asked for in vain, and what `Encoder.encode` raises.
+    """
+    from encoder import END_OF_TEXT
+
+    if special and END_OF_TEXT in text and END_OF_TEXT not in encoder.special_tokens:
+        own = ", ".join(sorted(encoder.special_tokens)) or "none"
+        raise UnicodeError(f"this model has no token {END_OF_TEXT}; its special tokens: {shown(own)}")
     return encoder.encode(text, allowed_special="all" if special else (), n_most=n_most)
 
 
@@ -107,18 +128,37 @@ def special_ids(encoder):  # -> set of ids
 
 def say_if_plain(texts, encoder, special, where="the prompt", form="{}"):
     """Say on stderr if a special token is written in one of these texts, but not read as that token."""
-    found = filter(None, (first_special(text, encoder) for text in texts))
-    token = None if special else next(found, None)
+    if special:
+        return
+    token = next(filter(None, (first_special(text, encoder) for text in texts)), None)
     if token:
         line = f"{shown(token, 50)!r} in {where} is read as plain text; --special makes it the token"
         say(form.format(line))
 
 
 def first_special(text, encoder):  # -> str or None
-    """The special token that is written first in a text; not one whose plain text has the same id anyway."""
+    """The first special token written in a text, unless its plain text has the same id anyway."""
     tokens = [token for token in encoder.special_tokens if token in text]
-    tokens = [token for token in tokens if encoder.encode(token) != [encoder.encoder[token]]]
+    tokens = [token for token in tokens if not is_its_own_text(token, encoder)]
     return min(tokens, key=lambda token: (text.index(token), -len(token)), default=None)
+
+
+def check_stop(stop, encoder):
+    """Raise ValueError for a stop text with a special token and more: it never comes, as none is shown."""
+    found = [token for token in encoder.special_tokens if stop and token in stop and token != stop]
+    if found and stop not in encoder.special_tokens:
+        advice = "give it alone, or the text without it"
+        raise ValueError(
+            f"stop has the special token {shown(min(found), 50)!r}, which is not shown: {advice}"
+        )
+
+
+def is_its_own_text(token, encoder):  # -> bool
+    """Whether the plain text of a special token has the same id, or has none."""
+    try:
+        return encoder.encode(token) == [encoder.encoder[token]]
+    except UnicodeError:
+        return True
 
 
 # ---- out ---------------------------------------------------------------------------------------------------
@@ -127,7 +167,7 @@ def first_special(text, encoder):  # -> str or None
 def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
     """The text of ids as they come, up to an id that ends a text, or the text `stop`.
 
-    Special tokens are not shown; the one that `stop` spells, if it does, ends the text too.
+    Special tokens are not shown. If `stop` spells one, that token ends the text too.
     """
     hidden, ends = special_ids(encoder), set(encoder.stop_ids)
     if stop in encoder.special_tokens:

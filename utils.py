@@ -10,7 +10,7 @@ from checkpoint import compare_checksums, file_paths, in_openai_layout, read_che
 from download import announce_files, download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ROOT, ModelError, fresh_copy, read_json
-from layouts import folder_of, latest_checkpoint, layout_of
+from layouts import CHECKPOINT, folder_of, latest_checkpoint, layout_of
 from names import RELEASED, is_hub_name, unknown_name
 from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
@@ -112,7 +112,8 @@ def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
     These are compared after a download and by `--check` (extras/check.py): the first two where OpenAI's own
     sizes or digests are known.
     """
-    how, prefix = MOVE_AWAY if size else AGAIN, checkpoint_of(folder, size)
+    how = MOVE_AWAY if size else AGAIN
+    prefix = checkpoint_of(folder, size)
     with fresh_copy(how):
         get_files(folder, size, BEFORE_WEIGHTS)
         hparams = load_hparams(folder / "hparams.json")
@@ -132,7 +133,7 @@ def open_openai(folder, size=None):  # -> Encoder, hparams, () -> params
 
 def checkpoint_of(folder, size=None):  # -> Path, such as "models/124M/model.ckpt"
     """What the names of a model's two checkpoint files begin with; OpenAI's own are always model.ckpt."""
-    return folder / "model.ckpt" if size else latest_checkpoint(folder)
+    return folder / CHECKPOINT if size else latest_checkpoint(folder)
 
 
 def get_files(folder, size, names):
@@ -199,7 +200,7 @@ def download_gpt2_file(model_size, path):
     try:
         download_file(f"{BASE_URL}/{model_size}/{path.name}", path, n_bytes, sha256, check)
     except ModelError as error:
-        advice = f"{error.advice or 'try again'}, or use --model_size tiny, which needs no network"
+        advice = f"{error.advice or 'try again'}, or use tiny, a model that needs no network"
         raise ModelError(error.what, error.problem, advice) from None
     except OSError as error:
         advice = f"{error.strerror or error}; use --models_dir to choose another folder"

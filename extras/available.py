@@ -75,10 +75,17 @@ def cached_names():  # yields str
     for folder in folders_in(cache):
         kind, *owner_and_name = folder.name.split("--")
         revisions = folder / "refs"
-        for path in sorted(revisions.rglob("*")):
+        for path in files_below(revisions) if kind == "models" else ():
             revision = path.relative_to(revisions).as_posix()
-            if kind == "models" and path.is_file():
-                yield "/".join(owner_and_name) + ("" if revision == "main" else f"@{revision}")
+            yield "/".join(owner_and_name) + ("" if revision == "main" else f"@{revision}")
+
+
+def files_below(folder):  # -> list of Path
+    """The files in a folder and in those below, sorted by name; none where it cannot be read."""
+    try:
+        return sorted(path for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        return []
 
 
 def open_here(name, models_dir):  # -> bytes of its weights, Path

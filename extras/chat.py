@@ -73,7 +73,7 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text, speci
     def take_turn(line):
         say_if_command(line)
         say_if_plain([line], encoder, special, "that line", "[{}]")
-        line = line if line.strip() else ""
+        line = line if line.strip() else ""  # white space alone asks the model to go on
         text.add(line_ids(line, text.ids, encoder, special), n_tokens_to_generate)
         if text.ids:
             pick = new_pick(text.ids, next(n_turns))
@@ -89,7 +89,7 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text, speci
                 obey(line.rstrip(), text)
             else:
                 take_turn(line)
-        except UnicodeError as error:  # in bytes, or a character that the vocabulary lacks
+        except ValueError as error:  # bytes that are not UTF-8, or what the vocabulary lacks
             not_text = "that line is not UTF-8 text and was left out: type it again"
             say(f"[{not_text if line is None else error}]")
         except KeyboardInterrupt:
@@ -102,13 +102,18 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text, speci
 
 
 def line_ids(line, ids_before, encoder, special):  # -> ids
-    """The ids of a line, after a newline that divides it from the text before.
+    """The ids of a line, after a newline that separates it from the text before.
 
-    No newline begins a text; with `special`, none is put beside a special token, which divides by itself.
+    The first line gets none; nor, with `special`, does a line beside a special token, which separates them;
+    nor any line where the vocabulary has no newline.
     """
     ids = encoded(line, encoder, special)
-    is_divided = special and special_ids(encoder) & {*ids_before[-1:], *ids[:1]}
-    return ids if is_divided or not ids_before else encoded("\n" + line, encoder, special)
+    if not ids_before or special and special_ids(encoder) & {*ids_before[-1:], *ids[:1]}:
+        return ids
+    try:
+        return encoded("\n" + line, encoder, special)
+    except UnicodeError:
+        return ids
 
 
 def read_line():  # -> str

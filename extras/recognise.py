@@ -1,15 +1,16 @@
-"""What a folder or a file is that is not a model, and where the model is: a line for each kind."""
+"""A folder or a file that is not a model: what it is instead, and where the model is, in one line."""
 
+import contextlib
 import os
 import re
 
 from files import PICKLES, ModelError, convert_advice, convert_command, quoted, read_json, shown
-from layouts import SHARD, SIZES, THEIRS, entries_in
+from layouts import SAFETENSORS, SHARD, SIZES, entries_in
 from names import ALLOWED
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"  # of transformers
 PICKLE_SHARD = re.compile(r"pytorch_model-\d+-of-\d+\.bin")
-OF_TRAINING = re.compile(  # files that look like pickles of a model, and lie beside it
+OF_TRAINING = re.compile(  # files beside a model that look like its pickles
     r"(optimizer|scheduler|scaler|sampler|dl_state_dict|training_args|training|random_states|rng_state"
     r"|custom_checkpoint)(_\d+)*\.(bin|pt|pth|pkl)|(train|val)\.bin|meta\.pkl"
 )
@@ -26,22 +27,22 @@ FORMATS = (  # by the name of a file: what it is, and what to do
     (r".*\.(zip|tar|gz|tgz|7z|rar)", "is an archive", "unpack it, and give the folder"),
 )
 TOKENIZER = ("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "spiece.model", "tokenizer.model")
-WEIGHTS = (SIZES, "model.ckpt.index", *THEIRS[1:], PICKLE, PICKLE_INDEX, "ckpt.pt")
+WEIGHTS = (SIZES, "model.ckpt.index", *SAFETENSORS, PICKLE, PICKLE_INDEX, "ckpt.pt")
 A_MODEL = (
     "a model is a folder with hparams.json, encoder.json, vocab.bpe and model.ckpt, as OpenAI released it, "
     "or with config.json, model.safetensors and a tokenizer, as transformers saves it"
 )
-MOST = 100  # folders in a folder that are looked into
+MOST = 100  # of a folder's folders are looked into
 
 
 def not_a_model(folder):  # Path -> ModelError
-    """What is in a folder that is not a model, and where the model is if it is near."""
+    """The error for a folder that is not a model: what it holds, and where the model is, if that is near."""
     found = adapter(folder) or cache_of_hub(folder) or model_inside(folder) or other_weights(folder)
     return ModelError(folder, *(found or contents(folder)))
 
 
 def not_a_folder(path):  # -> ValueError
-    """What a file is that was given in place of a model's folder, and what to do with it."""
+    """The error for a file given in place of a model's folder: what it is, and what to do with it."""
     kind = "a text" if str(path).endswith((".txt", ".md")) else "a file"
     advice = file_advice(path) or ALLOWED
     return ValueError(f"model_size is '{shown(path)}', {kind}, but a model is a folder: {advice}")
@@ -52,7 +53,7 @@ def not_a_folder(path):  # -> ValueError
 
 def other_weights(folder):  # Path -> (problem, advice), or None
     """What a folder has in place of model.safetensors, and what to do."""
-    names = [entry.name for entry in entries_in(folder) if entry.is_file()]
+    names = [entry.name for entry in entries_in(folder) if os.path.isfile(entry.path)]
     pickles = [name for name in (PICKLE_INDEX, PICKLE) if name in names][:1]
     pickles = pickles or [name for name in names if is_pickle(name)]
     if len(pickles) > 1 and not all(map(PICKLE_SHARD.fullmatch, pickles)):
@@ -62,7 +63,8 @@ def other_weights(folder):  # Path -> (problem, advice), or None
     if not pickles and not others:
         return None
     name = (pickles or others)[0]
-    why = ", a pickle, which could run any code, so it is not read" if pickles else ""
+    kind = "an index of pickles" if name == PICKLE_INDEX else "a pickle"
+    why = f", {kind}, which could run any code, so it is not read" if pickles else ""
     return f"it has no model.safetensors, but {shown(name)}{why}", file_advice(folder / name)
 
 
@@ -87,8 +89,8 @@ def file_advice(path):  # -> str, or None
     if PICKLE_SHARD.fullmatch(name):
         index = os.path.join(folder, PICKLE_INDEX)
         return file_advice(index) if os.path.isfile(index) else f"get {PICKLE_INDEX} and all that it names"
-    if OF_TRAINING.fullmatch(name):
-        return "it belongs to a training, and holds no model"
+    if found := not_weights(name):
+        return found
     if name == PICKLE_INDEX or is_pickle(name):
         lacks = name.startswith("pytorch_model") and not os.path.isfile(os.path.join(folder, "config.json"))
         first = "get its config.json and the files of its tokenizer too; then, " if lacks else ""
@@ -97,6 +99,15 @@ def file_advice(path):  # -> str, or None
         return "get model.safetensors.index.json and all that it names"
     if is_tensors(name):
         return "if it is a whole model, name it model.safetensors, with config.json and a tokenizer beside it"
+    return None
+
+
+def not_weights(name):  # -> str, or None
+    """What a file is instead of a model's weights that can be read or converted, if its name shows it."""
+    if name == "meta.pkl":
+        return "it holds the characters of a nanoGPT, not its weights"
+    if OF_TRAINING.fullmatch(name):
+        return "it belongs to a training run, and holds no model"
     kind = format_of(name)
     return f"it {kind[0]}; {kind[1]}" if kind else None
 
@@ -116,21 +127,33 @@ def adapter(folder):  # Path -> (problem, advice), or None
     kind = "a LoRA adapter" if config.get("peft_type") == "LORA" else "an adapter"
     base = config.get("base_model_name_or_path")
     base = f"; its base is {shown(base)}" if isinstance(base, str) else ""
-    return f"it is {kind} of peft, not a model{base}", "merge the two with peft, and save the result"
+    return f"it is {kind} of peft, not a model{base}", "merge it into its base with peft, and save the result"
 
 
 def cache_of_hub(folder):  # Path -> (problem, advice), or None
     """Which model's cache a folder is, and where its files are."""
     repo = repo_of(os.path.basename(os.path.abspath(folder)))
     if repo and (folder / "snapshots").is_dir():
-        found = [each for each in folders_in(folder / "snapshots")[:MOST] if holds(each, WEIGHTS)]
+        there = folders_in(folder / "snapshots")[:MOST]
         main = folder / "refs" / "main"
         commit = main.read_text("utf-8", "replace") if main.is_file() else ""
-        found = [each for each in found if os.path.basename(each) == commit] or found
-        advice = f"give {quoted(found[0])}" if found else f"give its name, {quoted(repo)}"
+        found = [each for each in there if os.path.basename(each) == commit and holds(each, ["config.json"])]
+        found = found or [each for each in there if holds(each, WEIGHTS)]
+        advice = f"give {quoted(found[0])}" if found else f"give the model's name, {quoted(repo)}"
         return f"it is the hub's cache of {shown(repo)}", advice
-    repos = [repo for repo in map(repo_of, map(os.path.basename, folders_in(folder))) if repo]
+    caches = [each for each in folders_in(folder)[:MOST] if repo_of(os.path.basename(each))]
+    caches = [each for each in caches if is_gpt2_cache(each)] or caches
+    repos = [repo_of(os.path.basename(each)) for each in caches]
     return ("it is a cache of the hub", f"give a model's name, such as {quoted(repos[0])}") if repos else None
+
+
+def is_gpt2_cache(folder):  # str -> bool
+    """Whether a folder is the hub's cache of a model whose config.json says that it is a GPT-2."""
+    snapshots = os.path.join(folder, "snapshots")
+    for snapshot in folders_in(snapshots) if os.path.isdir(snapshots) else []:
+        with contextlib.suppress(ModelError, OSError):
+            return read_json(os.path.join(snapshot, "config.json")).get("model_type") == "gpt2"
+    return False
 
 
 def repo_of(name):  # "models--owner--name" -> "owner/name"
@@ -139,12 +162,12 @@ def repo_of(name):  # "models--owner--name" -> "owner/name"
 
 
 def model_inside(folder):  # Path -> (problem, advice), or None
-    """Where a model is that lies one folder deeper."""
+    """The models one folder deeper, or the checkpoints of a training run there."""
     folders = folders_in(folder)
     steps = [each for each in folders if re.fullmatch(r"checkpoint-\d+", os.path.basename(each))][-MOST:]
     for step in reversed(steps):
         if holds(step, (*WEIGHTS, "adapter_config.json")):
-            problem = f"not a model, but a training's checkpoints, {names_of(steps)}"
+            problem = f"not a model, but the checkpoints of a training run, {names_of(steps)}"
             return tokenizer_apart(folder, step) or (problem, f"give the latest, {quoted(step)}")
     inside = [each for each in folders[:MOST] if holds(each, WEIGHTS)]
     if len(inside) > 1:
@@ -162,12 +185,12 @@ def tokenizer_apart(folder, model):  # Path, str -> (problem, advice), or None
     homes = [home for home in (str(folder), *folders_in(folder)[:MOST]) if holds(home, TOKENIZER)]
     if not homes:
         return None
-    problem = f"its model is in {names_of([model])}, its tokenizer in {shown(homes[0])}"
+    problem = f"its model is in {shown(model)}, its tokenizer in {shown(homes[0])}"
     return problem, f"copy the tokenizer's files from {quoted(homes[0])} to {quoted(model)}, and give that"
 
 
 def contents(folder):  # Path -> (problem, advice)
-    """What a folder holds that nothing else is known of."""
+    """What a folder holds, where none of the other functions knows it."""
     names = [entry.name for entry in entries_in(folder) if not entry.name.startswith(".")]
     if not names:
         return "it is empty", A_MODEL
@@ -180,7 +203,7 @@ def contents(folder):  # Path -> (problem, advice)
 
 def folders_in(folder):  # -> list of str
     """The paths of the folders in a folder."""
-    return [os.path.join(folder, entry.name) for entry in entries_in(folder) if entry.is_dir()]
+    return [os.path.join(folder, entry.name) for entry in entries_in(folder) if os.path.isdir(entry.path)]
 
 
 def holds(folder, names):  # -> bool

@@ -22,9 +22,9 @@ import sys
 import numpy as np
 
 import gpt2
-from files import read_text, visible
+from files import read_text, say, visible
 from names import MODELS_DIR
-from text import announce_reading, encoded, say_if_plain, shows_colour
+from text import announce_reading, encoded, say_if_plain, shows_colour, special_ids
 from utils import open_model
 
 HELP = """\
@@ -187,14 +187,20 @@ def read_documents(path):  # -> list of str
 def document_ids(document, encoder, special=False):  # str -> ids
     """The token that begins each document, such as <|endoftext|>, and then the ids of its text.
 
-    special: see `text.encoded`; a text that begins with that token gets no other.
+    special: see `text.encoded`; a document that begins with that token already, and goes on, gets no second.
     Raises ValueError if the vocabulary has no such token.
     """
     ids, begin = encoded(document, encoder, special), encoder.begin_id
     if begin is None:
-        raise ValueError("the model's vocabulary has no token to begin a document with, like <|endoftext|>")
+        raise ValueError("the model's vocabulary has no token that begins a document, such as <|endoftext|>")
     has_begun = special and len(ids) > 1 and ids[0] == begin
     return ids if has_begun else [begin, *ids]
+
+
+def scored_ids(document, encoder, special=False):  # str -> ids
+    """The same, but without a first token where the vocabulary has none: then nothing predicts the next."""
+    has_begin = encoder.begin_id is not None
+    return document_ids(document, encoder, special) if has_begin else encoded(document, encoder, special)
 
 
 def bits_per_byte(documents, encoder, surprises_of):  # -> number
@@ -210,7 +216,7 @@ def bits_per_byte(documents, encoder, surprises_of):  # -> number
 def to_bits_per_byte(n_nats, documents):  # -> number
     """The surprise at documents, in bits for each of their bytes in UTF-8."""
     n_bytes = sum(len(document.encode()) for document in documents)
-    return n_nats / np.log(2) / n_bytes
+    return n_nats / np.log(2) / n_bytes if n_bytes else np.nan
 
 
 # ---- the text itself ---------------------------------------------------------------------------------------
@@ -266,7 +272,14 @@ def command(
         raise ValueError("give a file, or - for standard input (see --help)")
     documents = read_documents(file or "-")
     encoder, hparams, load_params = open_model(model_size, models_dir)
-    texts = [document_ids(document, encoder, special) for document in documents]
+    texts = [scored_ids(document, encoder, special) for document in documents]
+    if encoder.begin_id is None:
+        say("the model has no token that begins a text: the first token of each document is not scored")
+    if special or encoder.begin_id is None:  # then not all bytes of a document are those of a scored text
+        hidden = special_ids(encoder)
+        scored = [encoder.decode([i for i in ids[1:] if i not in hidden]) for ids in texts]
+    else:
+        scored = documents
     say_if_plain(documents, encoder, special, "a document")
     announce_reading(sum(map(len, texts)), hparams)
     params, n_head = load_params(), hparams["n_head"]
@@ -278,7 +291,9 @@ def command(
         if show:
             print(show_surprise(ids[1:], found[-1], encoder, in_colour) + "\n")
     surprises = np.concatenate(found).astype(float)
+    if not len(surprises):
+        raise ValueError("no token is left to score: give a longer text")
     print(f"tokens         {len(surprises):,}")
     print(f"nats a token   {surprises.mean():.3f}")
     print(f"perplexity     {np.exp(surprises.mean()):.2f}")
-    print(f"bits per byte  {to_bits_per_byte(surprises.sum(), documents):.3f}")
+    print(f"bits per byte  {to_bits_per_byte(surprises.sum(), scored):.3f}")

@@ -47,11 +47,16 @@ def with_setting(field, value):  # -> {filename: content}
     return files
 
 
-def read(folder, files, n_vocab=N_VOCAB, stop_ids=()):
+def write(folder, files):  # -> folder
     for name, content in files.items():
         if isinstance(content, dict):
             content = json.dumps(content)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def read(folder, files, n_vocab=N_VOCAB, stop_ids=()):
+    write(folder, files)
     return load_encoder(str(folder), n_vocab, stop_ids)
 
 

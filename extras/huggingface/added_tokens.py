@@ -1,18 +1,20 @@
 """The added tokens of a model in Hugging Face's layout: which they are, and what ids and flags they have.
 
-Five files and fields may declare them, and transformers has its own order in which one replaces another.
+tokenizer.json, added_tokens_decoder in tokenizer_config.json, added_tokens.json, special_tokens_map.json, and
+fields such as pad_token may declare them. Which of these replaces which is transformers' own order.
 
 (tokenization_utils_base.py and tokenization_utils_tokenizers.py of transformers)
 """
 
 import itertools
+import re
 
 from encoder import END_OF_TEXT
 from extras.huggingface.hub import find_file
 from files import read_json, shown
 
 NAMED = [f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
-PADDING = "padding.pad_token"  # in tokenizer.json
+PADDING = "padding.pad_token"  # in tokenizer.json; vocabulary.py hands it on like a field of the config
 EXTRA = ["extra_special_tokens", "additional_special_tokens"]
 
 
@@ -25,8 +27,11 @@ def read_settings(model, filename):  # -> dict
 def added_tokens(model, settings, listed, tokens, n_vocab, is_gpt2):  # -> {content: token}
     """The added tokens as transformers finds them, each a dict with its id and flags.
 
-    listed: those of tokenizer.json. A token that a field such as pad_token names and that no file declares
-    gets the next id, in the order of the fields.
+    settings: the fields of tokenizer_config.json, and PADDING; listed: the added tokens of tokenizer.json;
+    tokens: {token: id} of the vocabulary; n_vocab: rows of the embedding; is_gpt2: whether the tokenizer's
+    class is GPT-2's, not one that does what tokenizer.json says. A token that only a field such as pad_token
+    names gets the next id. Raises ValueError for tokens that contradict each other, or that differ between
+    versions of transformers.
     """
     replaces = "added_tokens_decoder" in settings  # all that other files say
     others = {} if replaces else read_settings(model, "special_tokens_map.json")
@@ -35,13 +40,11 @@ def added_tokens(model, settings, listed, tokens, n_vocab, is_gpt2):  # -> {cont
         check_replaced(listed, declared[len(listed) :])
     known = {token["content"]: token["id"] for token in declared}
     named, extra = named_tokens(settings | others, is_gpt2), extra_tokens(settings, others)
-    ids = tokens | known
-    new = [token for token in [*named, *map(as_token, extra)] if token["content"] not in known]
-    new = {repr(token): token for token in new}.values()  # each once
-    declared += [token | {"id": ids.setdefault(token["content"], len(ids))} for token in new]
+    declared += with_ids([*named, *map(as_token, extra)], tokens, known)
     check_added(declared, tokens)
     nested = settings.get("model_specific_special_tokens") or {}
     fields = [*settings.items(), *others.items(), *nested.items()]
+    ids = tokens | {token["content"]: token["id"] for token in declared}
     check_doubtful(fields, known, ids, n_vocab - len(tokens | known))
     fields = settings | others | ({PADDING: None} if is_gpt2 else {})
     names = contents_named(named, [*fields.items(), *nested.items()])
@@ -50,8 +53,16 @@ def added_tokens(model, settings, listed, tokens, n_vocab, is_gpt2):  # -> {cont
     return united(kept, later, always_special=[] if is_gpt2 else listed)
 
 
+def with_ids(named, tokens, known):  # tokens without ids -> those that are not known, with ids
+    """The tokens that no file declares: one of the vocabulary keeps its id, another gets the next one."""
+    ids = tokens | known
+    new = [token for token in named if token["content"] not in known]
+    new = {repr(token): token for token in new}.values()  # each once
+    return [token | {"id": ids.setdefault(token["content"], len(ids))} for token in new]
+
+
 def united(kept, later, always_special):  # three lists of tokens -> {content: token}
-    """Of a token that is declared twice, what is said last counts; but what was special once stays so."""
+    """The last declaration of a token counts; but one that is special in `always_special` stays special."""
     added = {token["content"]: dict(token) for token in [*kept, *later]}
     for token in always_special:
         added[token["content"]]["special"] |= token.get("special", False)
@@ -137,17 +148,17 @@ def extra_tokens(*files):  # settings of files -> list of tokens
     return given[0] if given else []
 
 
-def is_normalized(token):
-    """Whether a token is looked for only in what those that are not normalized leave of a text."""
+def is_normalized(token):  # -> bool
+    """Whether a token is looked for after the others, in normalized text; by default unless special."""
     return token.get("normalized", not token.get("special", False))
 
 
 def check_added(added, tokens):
-    """Raise ValueError for an added token that matches more than its own text, or has two ids."""
+    """Raise ValueError for an added token that is no text, matches only whole words, or has a wrong id."""
     ids = {}
     for token in added:
         content = token["content"]
-        if not isinstance(content, str) or not content:
+        if not isinstance(content, str) or not content or re.search("[\ud800-\udfff]", content):
             raise ValueError(f"an added token is {shown(repr(content))}, expected a text")
         if token.get("single_word"):
             found = f"the added token {shown(repr(content))} has single_word"
@@ -156,6 +167,11 @@ def check_added(added, tokens):
             if known.get(content, token["id"]) != token["id"]:
                 raise ValueError(f"the added token {shown(repr(content))} has two ids")
         ids[content] = token["id"]
+    check_ids(ids, tokens)
+
+
+def check_ids(ids, tokens):
+    """Raise ValueError unless the ids of the tokens run from 0, and those of new added tokens after them."""
     new = [token_id for token, token_id in ids.items() if token not in tokens]
     if new != [*range(len(tokens), len(tokens) + len(new))]:
         found = f"the ids of its added tokens are {shown(new)}"

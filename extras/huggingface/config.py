@@ -85,8 +85,10 @@ def read_config(model):  # -> {field: value}
     config = DEFAULTS | canonical(read_json(path), path)
     for field, allowed in ALLOWED.items():
         if not any(type(config[field]) is type(value) and config[field] == value for value in allowed):
-            supported = " or ".join(map(repr, allowed))
-            raise ModelError(path, f"{field} is {shown(repr(config[field]))}", f"supported: {supported}")
+            supported = f"supported: {' or '.join(map(repr, allowed))}"
+            if all(value in (None, {}, []) for value in allowed):  # there is nothing to choose from
+                supported = "supported: a model without it"
+            raise ModelError(path, f"{field} is {shown(repr(config[field]))}", supported)
     kinds = config["architectures"]
     if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
         raise ModelError(path, f"architectures is {shown(repr(kinds))}, expected a list of names")

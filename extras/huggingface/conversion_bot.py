@@ -1,8 +1,8 @@
 """The safetensors that the hub's conversion bot made of a model that has only a pickle.
 
 The bot, SFconvertbot, reads the pickles of the hub and opens a pull request with model.safetensors. The
-weights are taken from there, and all other files from the model itself, as transformers does. A conversion
-is never asked for.
+weights are taken from there, and all other files from the model itself, as in transformers. Unlike it, this
+never asks the bot for a conversion.
 
 What has to be trusted: that the bot wrote the numbers of the pickle, and that the hub lets nobody else
 change what the bot proposed. What is checked, as in transformers: anyone may open a pull request with this
@@ -62,7 +62,7 @@ def pull_request(model):  # -> "owner/name@refs/pr/22", its commit, ""; or None,
 
 
 def look_up(repo, own_commit):  # -> reference, its commit, ""; or None, None, why there is none
-    """Ask the hub for the bot's pull request, in the time of one first request; not if the first failed."""
+    """Ask the hub for the bot's pull request, for `hub.longest_wait` at most; not if it is out of reach."""
     _, error = hub.ask(repo, "main")
     if error is None:
         try:
@@ -70,7 +70,7 @@ def look_up(repo, own_commit):  # -> reference, its commit, ""; or None, None, w
                 return hub.within(hub.longest_wait(), partial(find_pull_request, repo, own_commit))
         except Exception as failure:  # of the HTTP library, or of an answer that nobody foresaw
             error = passing(failure)
-    why = f"whether the hub's bot has converted it is not known: {root_cause(error)}" if error else ""
+    why = f"the hub did not say whether its bot has converted it: {root_cause(error)}" if error else ""
     return None, None, why
 
 
@@ -86,12 +86,12 @@ def find_pull_request(repo, own_commit):  # -> reference, its commit, ""; or Non
         commits = [entry.commit_id for entry in api.list_repo_commits(repo, revision=reference)]
         if commits[1:2] == [own_commit] and hub.is_commit(commits[0]):
             return reference, commits[0], ""
-        why = f"the pull request of the hub's conversion bot, {reference}, is of another commit"
+        why = f"the pull request of the hub's conversion bot, {reference}, is based on another commit"
     return None, None, why
 
 
 def passing(error):  # -> exception, or None
-    """An error that may be over when it is tried again: of a slow network, or of a busy hub."""
+    """The error, if trying again may help: a slow network, or a busy hub."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in TRANSIENT:
         return ConnectionError(f"{hub.host()} answers with status {status}")

@@ -1,11 +1,9 @@
-"""Convert a pickle to safetensors, once: `python -m extras.huggingface.convert FILE OUT_FOLDER`.
+"""Convert what others saved to safetensors, once: `python -m extras.huggingface.convert FILE OUT_FOLDER`.
 
-PyTorch saves models as pickles, and many exist in no other form. A pickle is a program that builds objects,
-and it may do anything else as well. PyTorch's `weights_only` lets it build only tensors, but before 2.10
-there were ways around that. Therefore pickles are read only here, and only with PyTorch 2.10 or later. The
-result is a folder for `--model_size` and transformers or, if it is an adapter, for peft.
-
-Sources: train.py and model.py of karpathy/nanoGPT, karpathy/minGPT, loralib/layers.py of microsoft/LoRA.
+PyTorch saves models as pickles, and many exist in no other form. A pickle may run any code when it is read.
+So pickles are read only here, and never run: see pickle_files.py. Names and shapes differ from project
+to project: other_projects.py makes them those of transformers. The result is a folder for `--model_size` and
+transformers or, if it is an adapter, for peft.
 """
 
 if __name__ == "__main__":  # first, so that a missing library is reported in one line
@@ -18,63 +16,73 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
     raise SystemExit(run("extras.huggingface.convert", "requirements-extras.txt"))
 
 import os
-import pickle
-import re
 import shutil
-import warnings
-import zipfile
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from extras.huggingface import loading, task_heads
+from extras.huggingface import characters, loading, task_heads
 from extras.huggingface.config import DEFAULTS, kind_of, read_config, to_hparams
 from extras.huggingface.export import new_folder, save, write_json, write_tensors
-from extras.huggingface.tensors import read_shards
-from files import AGAIN, MIXED_UP, ModelError, archive_damage, printable, say_if_large, shown
+from extras.huggingface.hub import find_file
+from extras.huggingface.other_projects import (
+    WTE,
+    as_in_peft,
+    as_in_transformers,
+    check_matrices,
+    check_sizes,
+    choose_activation,
+    choose_n_head,
+    padded,
+    project_of,
+    recorded_sizes,
+    renamed,
+    without_prefix,
+)
+from extras.huggingface.pickle_files import read_pickle
+from extras.huggingface.tensors import HEADS, read_safetensors, read_shards
+from extras.recognise import PICKLE, PICKLE_INDEX, TOKENIZER, is_pickle, not_a_model, not_weights
+from files import ModelError, begins_as_pickle, printable, quoted, say_if_large, shown
+from layouts import SAFETENSORS
 from names import MODELS_DIR
 from utils import open_model
-from weights import shapes, to_float32
+from weights import BFLOAT16, PRESETS, to_float32
 
 HELP = """\
-python -m extras.huggingface.convert FILE OUT_FOLDER [--option value]    a pickle becomes safetensors
+python -m extras.huggingface.convert FILE OUT_FOLDER [--option value]    a model becomes safetensors
 
-FILE                 pytorch_model.bin of transformers (or its .index.json), with
-                     config.json and the tokenizer beside it; or a checkpoint of
-                     nanoGPT, minGPT, or Microsoft's LoRA
+FILE                 a file that PyTorch or safetensors saved, or its folder: from
+                     transformers, Lightning or TRL, with config.json and the
+                     tokenizer beside it; from nanoGPT, build-nanogpt, minGPT or
+                     LLMs-from-scratch; or an adapter from Microsoft's LoRA
 OUT_FOLDER           a new folder
---tokenizer 124M     nanoGPT, minGPT: the model whose tokenizer it was trained with
+--meta meta.pkl      nanoGPT: the characters that it was trained on; by default
+                     looked for beside FILE and in nanoGPT's data folder
+--tokenizer 124M     the model whose tokenizer it was trained with, unless --meta
+                     is given or found
 --models_dir FOLDER  for downloaded models, as for gpt2.py
---activation gelu    nanoGPT, minGPT: gelu (exact) or gelu_new (by tanh); if not
-                     given, gelu_new for minGPT and for a file from before 14 June
-                     2023, when nanoGPT changed, else gelu
---n_head 12          minGPT: heads in a layer, which its files do not record
+--activation gelu    gelu (exact) or gelu_new (by tanh); if not given, as in the project
+                     that saved it; for nanoGPT, which changed on 14 June 2023, by the
+                     file's date
+--n_head 12          attention heads in a layer, which minGPT and LLMs-from-scratch
+                     do not record
 --lora_alpha 32      Microsoft's LoRA: scale, which its files do not record
 """
-EXACT_SINCE = datetime(2023, 6, 14)  # nanoGPT's change from gelu_new to gelu, its pull request 274
-SAFE_TORCH = (2, 10)  # before, a crafted file gets past weights_only (CVE-2025-32434, CVE-2026-24747)
-PEFT = {  # adapter_config.json, without the scale
-    "peft_type": "LORA",
-    "task_type": "CAUSAL_LM",
-    "base_model_name_or_path": None,
-    "target_modules": ["c_attn"],
-    "fan_in_fan_out": True,
-    "lora_dropout": 0.0,
-    "bias": "none",
-    "inference_mode": True,
-}
-BESIDE = (  # the files that go with pytorch_model.bin
+# the file of a model's weights, in the order in which transformers looks for it
+WHOLE = (*SAFETENSORS, PICKLE, PICKLE_INDEX)
+BESIDE = (  # the files that go with them
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
 )
+
+# ---- the command -------------------------------------------------------------------------------------------
 
 
 def command(
     file: str = "",
     out_folder: str = "",
     *,
-    tokenizer: str = "124M",
+    meta: str = None,
+    tokenizer: str = None,
     models_dir: str = MODELS_DIR,
     activation: str = None,
     n_head: int = None,
@@ -90,106 +98,106 @@ def command(
         if value == 0:
             raise ValueError(f"{name} is 0: it must be 1 or more")
     if os.path.isdir(file):
-        raise ValueError(f"{file} is a folder: give the file in it, such as pytorch_model.bin")
+        file = file_in(Path(file))
     say_if_large(f"converting {file}", os.path.getsize(file))
-    done = convert(file, out_folder, tokenizer, models_dir, activation, n_head, lora_alpha)
+    done = convert(file, out_folder, tokenizer, models_dir, activation, n_head, lora_alpha, meta)
     print(printable(f"{done} -> {out_folder}"))
 
 
+def file_in(folder):  # -> Path
+    """The file with the weights in a folder. Raises ValueError if several can be it, ModelError for none."""
+    found = [folder / name for name in WHOLE if (folder / name).is_file()][:1]
+    found = found or [path for path in sorted(folder.iterdir()) if is_pickle(path.name) and path.is_file()]
+    if not found:
+        raise not_a_model(folder)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} has several files to convert: give one of {shown(names)}")
+    return found[0]
+
+
 def convert(
-    file, out_folder, tokenizer="124M", models_dir="models", activation=None, n_head=None, lora_alpha=None
+    file,
+    out_folder,
+    tokenizer=None,
+    models_dir="models",
+    activation=None,
+    n_head=None,
+    lora_alpha=None,
+    meta=None,
 ):
-    """Convert a pickle, and return a line that says what it was. The options are those of HELP.
+    """Convert a file, and return a line that says what it was. The options are those of HELP.
 
     Raises ModelError for a file that holds no such model, ValueError for an option that is missing or wrong.
     """
     file = Path(file)
-    content, state = read_pickle(file)
+    if not_weights(file.name):
+        raise ModelError(file, not_weights(file.name))
+    content, found = read(file)
+    state = without_prefix(found, file)
+    of_adapters, of_others = {"lora_alpha": lora_alpha}, {"meta": meta, "tokenizer": tokenizer}
+    of_others |= {"activation": activation, "n_head": n_head}
     if any(".lora_" in name for name in state):
+        refuse(of_others, "an adapter of Microsoft's LoRA")
         return convert_lora(state, file, out_folder, lora_alpha)
+    sizes = recorded_sizes(content)
+    project, state = project_of(state, sizes), renamed(state, file)
     c_attn = next((array for name, array in state.items() if name.endswith("h.0.attn.c_attn.weight")), None)
     if c_attn is None or c_attn.ndim != 2:
         raise ModelError(file, "it holds no GPT-2: none of its matrices is named h.0.attn.c_attn.weight")
+    refuse(of_adapters, "a model")
     if c_attn.shape[1] > c_attn.shape[0]:  # [n_embd, 3 n_embd], like OpenAI's
-        return convert_transformers(state, file, out_folder)
-    encoder, _, _ = open_model(tokenizer, models_dir)
-    return convert_transposed(content, state, file, out_folder, encoder, activation, n_head)
+        refuse(of_others, "a model of transformers, whose config.json and tokenizer count")
+        is_right = is_safetensors(file) and file.name in WHOLE and state.keys() == found.keys()
+        return convert_transformers(state, file, out_folder, is_right)
+    choose = partial(choose_tokenizer, file, content, tokenizer, models_dir, meta)
+    return convert_transposed(state, file, out_folder, project, sizes, activation, n_head, choose)
 
 
-def read_pickle(file):  # -> dict, {name: array}
-    """What PyTorch saved, if it is only tensors, numbers and strings, and the model's tensors in it."""
-    wanted = f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(f"{error}: {wanted}") from None
-    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
-        raise ImportError(f"a file can make PyTorch {torch.__version__} run code: {wanted}")
-    if file.name.endswith(".index.json"):
-        return {}, read_shards(file, "bin", file.with_name, lambda shard: read_pickle(shard)[1])
-    check_archive(file)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # those of old formats
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
-            raise ModelError(file, f"it holds a {type(content).__name__}, not a model's tensors by name")
-        return content, model_tensors(content, file)
-    except ModelError:
-        raise
-    except pickle.UnpicklingError:
-        problem = "not a PyTorch pickle, or one that holds more than tensors, numbers and strings"
-        raise ModelError(file, f"{problem}; it is not run") from None
-    except Exception as error:  # whatever bad bytes make PyTorch raise
-        raise ModelError(file, f"PyTorch cannot read it ({shown(error)})", AGAIN) from None
+def refuse(options, kind):
+    """Raise ValueError for an option that has no meaning for a file of this kind. options: {name: value}."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"--{name} has no meaning for {kind}: leave it out")
 
 
-def check_archive(file):
-    """Raise ModelError for a zip archive that does not match its checksums, which PyTorch itself ignores.
+def read(file):  # -> dict, {name: array}
+    """All that a file holds, and the model's tensors; safetensors hold only these, and need no PyTorch."""
+    if not is_safetensors(file):
+        return read_pickle(file)
+    if file.suffix == ".json":
+        tensors = read_shards(file, "safetensors", partial(find_file, file.parent), read_safetensors)
+    else:
+        tensors = read_safetensors(file)
+    for name, array in tensors.items():
+        if array.dtype == BFLOAT16:  # NumPy lacks it, and could not write it
+            tensors[name] = to_float32(array, array.shape, name, file, file)
+    return {}, tensors
 
-    One with compressed parts is refused too: PyTorch writes none, and a small file could grow without end.
-    """
+
+def is_safetensors(file):  # -> bool
+    """Whether a file is safetensors or their index, by its name; but not a pickle with such a name."""
+    if not file.name.endswith((".safetensors", ".safetensors.index.json")):
+        return False
     with open(file, "rb") as opened:
-        if not zipfile.is_zipfile(opened):
-            return
-        with zipfile.ZipFile(opened) as archive:
-            n_bytes = sum(part.file_size for part in archive.infolist())
-        if n_bytes > file.stat().st_size:
-            raise ModelError(file, f"it is compressed, and would grow to {n_bytes:,} bytes", AGAIN)
-        damage = archive_damage(opened)
-    if damage:
-        raise ModelError(file, f"damaged: {damage}", AGAIN)
+        return not begins_as_pickle(opened.read(9))
 
 
-def model_tensors(content, file):  # -> {name: array}
-    """The tensors of a model, wherever a checkpoint keeps them; bfloat16, which NumPy lacks, as float32.
-
-    Raises ModelError for tensors that take more than twice the bytes of the file, because they repeat what is
-    stored once. (A head that is tied to wte does so too, but takes less.)
-    """
-    import torch
-
-    places = [content.get(name) for name in ("model", "model_state_dict", "state_dict")]
-    state, arrays = next((place for place in places if isinstance(place, dict)), content), {}
-    state = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
-    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if n_bytes > 2 * file.stat().st_size:
-        raise ModelError(file, f"its tensors would take {n_bytes:,} bytes, far more than the file has", AGAIN)
-    for name, tensor in state.items():
-        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-        arrays[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = tensor.detach().numpy()
-    return arrays
+# ---- names and shapes of transformers ----------------------------------------------------------------------
 
 
-def convert_transformers(state, file, out_folder):  # -> str
-    """Copy the tensors: their names and shapes are right already."""
-    if not file.with_name("config.json").is_file():
-        raise ValueError(
-            f"{file} needs its config.json and the files of its tokenizer beside it: get them too"
-        )
-    check_tensors(state, read_config(file.parent), file)
+def convert_transformers(state, file, out_folder, is_right):  # -> str
+    """Copy the tensors: their shapes are right. is_right: whether nothing has to be changed."""
+    has_tokenizer = any(file.with_name(name).is_file() for name in TOKENIZER)
+    if not has_tokenizer or not file.with_name("config.json").is_file():
+        beside = "its config.json and the files of its tokenizer beside it"
+        raise ValueError(f"{file} needs {beside}: get them too")
+    config = read_config(file.parent)
+    check_tensors(state, config, file)
+    if is_right:
+        raise ValueError(f"{file} needs no conversion: use its folder, --model_size {quoted(file.parent)}")
     with new_folder(out_folder) as folder:
-        write_tensors(folder / "model.safetensors", state)
+        write_tensors(folder / "model.safetensors", without_others(state, kind_of(config)))
         for name in BESIDE:
             if file.with_name(name).is_file():
                 shutil.copyfile(file.with_name(name), folder / name)
@@ -207,95 +215,73 @@ def check_tensors(state, config, file):
     loading.from_tensors(tensors, config | unscaled, file, has_lm_head)
 
 
-def convert_transposed(content, state, file, out_folder, encoder, activation, n_head):  # -> str
-    """nanoGPT, minGPT: matrices are [n_out, n_in], biases may be missing, the vocabulary may be padded."""
-    sizes = content.get("model_args")  # only nanoGPT records them
-    sizes = sizes if isinstance(sizes, dict) else {}
-    by_file = sizes.get("n_head")
-    if by_file is None and n_head is None:
-        raise ValueError(f"{file} does not say how many heads a layer has: give --n_head")
-    if by_file is not None and n_head not in (None, by_file):
-        raise ValueError(f"{file} says that a layer has {by_file} heads, but --n_head says {n_head}")
-    kind, note = ("a minGPT" if by_file is None else "a nanoGPT"), ""
-    if by_file is not None and activation is None:
-        exact = datetime.fromtimestamp(file.stat().st_mtime) >= EXACT_SINCE
-        activation, note = "gelu" if exact else "gelu_new", " by its date (--activation overrides that)"
-    config = {"n_head": n_head or by_file, "activation_function": activation or "gelu_new"}
-    tensors, config = as_in_transformers(state, file, len(encoder.encoder), DEFAULTS | config)
+def without_others(state, kind):  # {name: array} -> {name: array}
+    """The tensors without the heads beside the one that a model of this kind has."""
+    own = task_heads.HEADS.get(kind, "lm_head.weight").rpartition(".")[0]
+    return {name: state[name] for name in state if name.startswith(own) or not HEADS.fullmatch(name)}
+
+
+# ---- nanoGPT and others ------------------------------------------------------------------------------------
+
+
+def convert_transposed(state, file, out_folder, project, sizes, activation, n_head, choose):  # -> str
+    """Matrices are [n_out, n_in], biases may be missing, the vocabulary may be padded.
+
+    project: who saved it; sizes: what it says of them; choose: rows of the embedding -> tokenizer, its name.
+    """
+    check_matrices(state, file)
+    n_vocab, n_embd = state[WTE].shape
+    n_head = choose_n_head(sizes, n_head, n_embd, file)
+    activation, by_date = choose_activation(project, activation, file)
+    encoder, words = choose(n_vocab)
+    config = DEFAULTS | {"n_head": n_head, "activation_function": activation}
+    tensors, config = as_in_transformers(state, len(encoder.encoder), config)
     check_sizes(sizes, config, file)
     params = loading.from_tensors(tensors, config, file)
     save(out_folder, encoder, to_hparams(config), params)
-    return f"{kind}, {config['n_head']} heads, {config['activation_function']}{note}: {file}"
+    return f"{project}{words}, {n_head} heads, {activation}{by_date}: {file}"
 
 
-def check_sizes(sizes, config, file):
-    """Raise ModelError where nanoGPT's record of the sizes contradicts its tensors."""
-    for name, field in {"n_layer": "n_layer", "n_embd": "n_embd", "block_size": "n_positions"}.items():
-        if sizes.get(name) not in (None, config[field]):
-            found = f"its model_args say that {name} is {shown(sizes[name])}, its tensors {config[field]}"
-            raise ModelError(file, found, MIXED_UP)
+def choose_tokenizer(file, content, tokenizer, models_dir, meta, n_rows):  # -> Encoder, what to say of it
+    """The characters of a meta.pkl, or the tokenizer of another model.
+
+    Raises ValueError for one that does not have as many tokens as the embedding has rows, before it is
+    downloaded if possible.
+    """
+    if meta and tokenizer:
+        raise ValueError("--meta and --tokenizer cannot be used together: leave one out")
+    if meta and os.path.isdir(meta):
+        meta = os.path.join(meta, characters.META)
+    path = meta or (None if tokenizer else characters.find_meta(file, content))
+    if path:
+        ids = characters.read_meta(path)
+        check_rows(n_rows, len(ids), file, f"{path} has {{:,}} characters")
+        return characters.to_encoder(ids), f" with the {len(ids):,} characters of {path}"
+    name = tokenizer or "124M"
+    if name in PRESETS:
+        check_rows(n_rows, PRESETS[name]["n_vocab"], file)
+    encoder, _, _ = open_model(name, models_dir)
+    check_rows(n_rows, len(encoder.encoder), file)
+    return encoder, ""
 
 
-def as_in_transformers(state, file, n_tokens, config):  # -> {name: array}, config
-    """Transpose matrices, cut off the vocabulary's padding, fill in zero biases, and read off the sizes."""
-    matrix = re.compile(r".*\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
-    tensors = {name: array.T if matrix.fullmatch(name) else array for name, array in state.items()}
-    wte, wpe, head = ("transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight")
-    for name in (wte, wpe, head):
-        if np.ndim(tensors.get(name)) != 2:
-            raise ModelError(file, f"it has no matrix {name}", AGAIN)
-    padded = [-(-n_tokens // n) * n for n in (64, 128)]
-    if len(tensors[wte]) not in (n_tokens, *padded):
-        found = f"{file} has a vocabulary of {len(tensors[wte]):,}, but the tokenizer has {n_tokens:,} tokens"
-        found = f"{found} ({padded[0]:,} or {padded[1]:,} if padded)"
-        raise ValueError(f"{found}: use --tokenizer to name the model whose tokenizer it was trained with")
-    tensors |= {name: tensors[name][:n_tokens] for name in (wte, head)}
-    config["vocab_size"], (config["n_positions"], config["n_embd"]) = n_tokens, tensors[wpe].shape
-    config["n_layer"] = sum(name.endswith(".attn.c_attn.weight") for name in tensors)
-    table = shapes(to_hparams(config))
-    biases = {name: shape for name, shape in table.items() if name.endswith("/b")}
-    biases = {f"transformer.{loading.huggingface_name(name)}": biases[name] for name in biases}
-    if not tensors.keys() & biases.keys():
-        tensors |= {name: np.zeros(shape, dtype=np.float32) for name, shape in biases.items()}
-    return tensors, config
+def check_rows(n_rows, n_tokens, file, words="the tokenizer has {:,} tokens"):
+    """Raise ValueError unless an embedding for n_tokens tokens can have n_rows rows: as many, or padded."""
+    rows = padded(n_tokens)
+    if n_rows not in (n_tokens, *rows):
+        found = f"{file} has a vocabulary of {n_rows:,}, but {words.format(n_tokens)}"
+        found = f"{found} ({' or '.join(f'{n:,}' for n in dict.fromkeys(rows))} if padded)"
+        advice = "use --tokenizer to name the model whose tokenizer it was trained with"
+        raise ValueError(f"{found}: {advice}, or --meta for the meta.pkl of its characters")
+
+
+# ---- Microsoft's LoRA --------------------------------------------------------------------------------------
 
 
 def convert_lora(state, file, out_folder, lora_alpha):  # -> str
-    """Two adapters of rank r, for queries and for values, become one of rank 2 r, which peft can read.
-
-    lora_A is [2 r, n_embd], the queries' rows above the values'; so is lora_B, [2 n_embd, r]. The product of
-    the new pair adds the same to queries and values as before, and zeros to keys.
-    """
-    if lora_alpha is None:
-        raise ValueError(f"{file} does not record its scale: give --lora_alpha (32 in Microsoft's examples)")
-    layers, n_embd, rank = check_lora(state, file)
-    tensors = {}
-    for layer in layers:
-        b = state[f"{layer}.lora_B"]
-        wide = np.zeros((3 * n_embd, 2 * rank), dtype=b.dtype)
-        wide[:n_embd, :rank], wide[2 * n_embd :, rank:] = b[:n_embd], b[n_embd:]
-        tensors[f"base_model.model.{layer}.lora_A.weight"] = state[f"{layer}.lora_A"]
-        tensors[f"base_model.model.{layer}.lora_B.weight"] = wide
-    scale = {"r": 2 * rank, "lora_alpha": 2 * lora_alpha}  # lora_alpha / r, as before
+    """Write an adapter for peft."""
+    tensors, fields = as_in_peft(state, file, lora_alpha)
     with new_folder(out_folder) as folder:
-        write_json(folder / "adapter_config.json", PEFT | scale)
+        write_json(folder / "adapter_config.json", fields)
         write_tensors(folder / "adapter_model.safetensors", tensors)
-    return f"an adapter of Microsoft's LoRA, rank {rank}: {file}"
-
-
-def check_lora(state, file):  # -> names of layers, n_embd, r
-    """Raise ModelError unless every layer has a pair of the same shapes, and nothing else is there."""
-    layers, wanted = sorted({name.rpartition(".")[0] for name in state}), {}
-    n_embd = np.atleast_2d(state.get(f"{layers[0]}.lora_A", 0)).shape[1]
-    rank = np.atleast_2d(state.get(f"{layers[0]}.lora_B", 0)).shape[1]
-    for layer in layers:
-        wanted |= {f"{layer}.lora_A": (2 * rank, n_embd), f"{layer}.lora_B": (2 * n_embd, rank)}
-    for name in sorted(state.keys() | wanted.keys()):
-        shape = state[name].shape if name in state else None
-        known = re.fullmatch(r"transformer\.h\.\d+\.attn\.c_attn\.lora_[AB]", name)
-        if not known or shape != wanted.get(name) or 0 in shape:
-            pairs = "attn.c_attn.lora_A [2 r, n_embd] and lora_B [2 n_embd, r], r the same in all layers"
-            found = "is missing" if shape is None else f"has shape {list(shape)}"
-            raise ModelError(file, f"{shown(name)} {found}", f"supported: {pairs}")
-        to_float32(state[name], shape, name, file, "its other layers")
-    return layers, n_embd, rank
+    return f"an adapter of Microsoft's LoRA, rank {fields['r'] // 2}: {file}"

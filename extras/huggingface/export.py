@@ -16,6 +16,7 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
 
 import contextlib
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ import gpt2
 from encoder import write_merges
 from extras.check import check
 from extras.huggingface.loading import huggingface_name
-from extras.huggingface.other_tokenizers import as_gpt2s, tokenizer_json
+from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s, tokenizer_json
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
 from files import needs, printable, say_if_large, shown
@@ -89,6 +90,8 @@ def refuse_full(folder):
     """Raise ValueError for a file, and for a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists: name a new or an empty folder")
+    if folder.resolve() == Path.cwd():  # it is replaced, and the shell would be left in the old one
+        raise ValueError(f"{folder} is the current folder: name a new one")
 
 
 def remove_abandoned(folder):
@@ -145,21 +148,41 @@ def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": ar
 
 def write_tokenizer(folder, encoder, n_ctx):
     """Write the vocabulary in each form that some program reads."""
-    prepared = getattr(encoder, "settings", None)  # of a PreparedEncoder
-    kind = "PreTrainedTokenizerFast" if prepared else "GPT2Tokenizer"
-    prepared = prepared or as_gpt2s(encoder.encoder, encoder.bpe_ranks)
-    write_merges(folder / "merges.txt", encoder.bpe_ranks)
-    write_json(folder / "vocab.json", encoder.encoder)
-    stops = [
-        encoder.decoder[i] for i in sorted(encoder.stop_ids) if encoder.decoder[i] in encoder.special_tokens
-    ]
-    names = dict.fromkeys(("eos_token", "unk_token"), stops[0] if stops else None)
-    begin = encoder.decoder.get(encoder.begin_id)
-    names["bos_token"] = begin if begin in encoder.special_tokens else None
-    settings = {"tokenizer_class": kind, "add_prefix_space": False, "model_max_length": n_ctx}
-    write_json(folder / "tokenizer_config.json", settings | names)
+    tokens = with_parts(encoder)
+    is_prepared = isinstance(encoder, PreparedEncoder)
+    settings = encoder.settings if is_prepared else as_gpt2s(tokens, encoder.bpe_ranks)
     added = [added_token(encoder, token) for token in sorted(encoder.added_tokens, key=encoder.encoder.get)]
-    write_json(folder / "tokenizer.json", tokenizer_json(prepared, added))
+    write_merges(folder / "merges.txt", encoder.bpe_ranks)
+    write_json(folder / "vocab.json", tokens)
+    write_json(folder / "tokenizer.json", tokenizer_json(settings, added))
+    write_json(folder / "tokenizer_config.json", tokenizer_config(encoder, n_ctx))
+
+
+def tokenizer_config(encoder, n_ctx):  # -> {field: value}
+    """The fields of tokenizer_config.json; as transformers has it, only special tokens are named."""
+    is_prepared = isinstance(encoder, PreparedEncoder)
+    ends = [encoder.decoder[i] for i in sorted(encoder.stop_ids)]
+    end = next((token for token in ends if token in encoder.special_tokens), None)
+    begin = encoder.decoder.get(encoder.begin_id)
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast" if is_prepared else "GPT2Tokenizer",
+        "add_prefix_space": is_prepared and "'add_prefix_space': True" in str(encoder.settings),
+        "model_max_length": n_ctx,
+        "eos_token": end,
+        "unk_token": end,
+        "bos_token": begin if begin in encoder.special_tokens else None,
+    }
+
+
+def with_parts(encoder):  # -> {token: id}
+    """The tokens, and after them the parts of characters that only merges use: libraries want ids for them.
+
+    No text has one of these ids, unless it has a character that the vocabulary lacks.
+    """
+    tokens = dict(encoder.encoder)
+    for part in itertools.chain(*encoder.bpe_ranks):
+        tokens.setdefault(part, len(tokens))
+    return tokens
 
 
 def added_token(encoder, token):  # -> dict

@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from download import root_cause
-from files import AGAIN, ModelError, needs, quoted, say, shown, shown_size, similar
+from files import AGAIN, ROOT, ModelError, from_here, needs, quoted, say, shown, shown_size, similar
+from layouts import SAFETENSORS
 from names import SHORT_NAMES
 
 LONGEST_WAIT = 3.5  # seconds for the hub's first answer, unless HF_HUB_ETAG_TIMEOUT is set
@@ -25,13 +26,12 @@ STATUS_ADVICE = {
     429: "wait a few minutes, then try again",
 }
 NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transformers"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def find_file(model, filename, commit=None):  # -> Path, or None if the model has no such file
     """A file of a model: in a folder, or of "owner/name", "owner/name@revision" or "gpt2" on the hub.
 
-    commit: look in this one instead of the model's own; a folder of the cache has its commits beside it.
+    commit: look in this one instead of the model's own; in the cache, all commits have folders side by side.
     Raises ModelError if it cannot be downloaded, OSError if the disk has no room for it.
     """
     if os.path.isdir(model):
@@ -45,7 +45,7 @@ def find_file(model, filename, commit=None):  # -> Path, or None if the model ha
     _, error = ask(repo, revision)
     if error is None:
         return download(repo, filename, commit)
-    weights = [path for _, path in (cached(repo, name, commit) for name in WEIGHTS) if path]
+    weights = [path for _, path in (cached(repo, name, commit) for name in SAFETENSORS) if path]
     if not weights:
         raise no_network(error, repo, filename)
     path = file_in(weights[0].parent, filename)
@@ -118,7 +118,8 @@ def cached_folder(model):  # -> Path
     except hub.errors.HFValidationError as error:
         raise hub_error(error, repo, "", revision) from None
     if path is None:
-        advice = f"python gpt2.py Hello --model_size {quoted(model)} downloads it"
+        start = f"python {quoted(from_here(ROOT / 'gpt2.py'))}"
+        advice = f"{start} Hello --model_size {quoted(model)} downloads it"
         raise ModelError(model, "not a folder here, and not downloaded yet", advice)
     return path.parent
 
@@ -249,7 +250,7 @@ def no_network(error, repo, filename):  # -> ModelError
     ask.cache_clear()
     commit_of.cache_clear()
     problem = f"not a folder here, and {filename} cannot be downloaded from the hub: {root_cause(error)}"
-    return ModelError(repo, problem, "--model_size tiny needs no network")
+    return ModelError(repo, problem, "tiny is a model that needs no network")
 
 
 def hub_error(error, repo, filename, revision):  # -> exception

@@ -1,7 +1,8 @@
 """Any GPT-2 in the layout of Hugging Face transformers, from the hub or a folder: encoder, hparams, params.
 
-hub finds the files, config reads the sizes and variants, tensors the arrays, vocabulary the tokens, and
-variants changes params where a model differs from OpenAI's. Beside them: task_heads, export and convert.
+hub finds the files; config reads the sizes and variants; tensors reads the arrays (with conversion_bot, where
+there is only a pickle); vocabulary reads the tokens (with added_tokens and other_tokenizers); variants
+changes params where a model differs from OpenAI's. Beside them: task_heads, export, convert and its helpers.
 Where a function's first argument is `model`, it is a folder, or "owner/name" or "owner/name@revision".
 
 All that decides a token or a number is compared with something where that is possible:
@@ -67,8 +68,12 @@ def load_encoder(model, config):  # -> Encoder
     return vocabulary.load_encoder(model, config["vocab_size"], stop_ids, kind, begin_id)
 
 
-def load_params(model, config):  # -> params
-    """The weights of a language model for `gpt2.gpt2`: float32, memory-mapped if the file is float32 too."""
+def load_params(model, config=None):  # -> params
+    """The weights of a language model for `gpt2.gpt2`: float32, memory-mapped if the file is float32 too.
+
+    config: what `read_config` returns, if it has been read. The tokenizer may be of any kind, or missing.
+    """
+    config = read_config(model) if config is None else config
     check_kind(model, config)
     with fresh_copy(how_again(model)):
         return from_tensors(read_tensors(model), config, model)

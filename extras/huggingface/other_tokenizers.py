@@ -1,4 +1,4 @@
-"""Tokenizers that prepare a text in another way than GPT-2's: the library that made them does that part.
+"""Tokenizers that prepare a text differently from GPT-2's: the library that made them does that part.
 
 Some byte-level BPEs normalize a text, put a space before it, or cut it into other pieces, before they merge
 bytes as GPT-2 does. The tokenizers library reads all that from tokenizer.json. Added tokens, and the way
@@ -7,13 +7,15 @@ back from ids to text, are those of encoder.py.
 (https://huggingface.co/docs/tokenizers, "The tokenization pipeline")
 """
 
+import contextlib
 import json
-
-import regex
 
 from encoder import Encoder
 from files import needs, shown
 
+# what \s matches; Python's own also has four control characters
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+WHITE_SPACE += "\u2028\u2029\u202f\u205f\u3000"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 GPT2 = {  # how GPT-2's tokenizer prepares a text, and then merges it, in the terms of tokenizer.json
     "normalizer": None,
@@ -52,6 +54,17 @@ def tokenizer_json(settings, added_tokens=()):  # -> dict
     }
 
 
+@contextlib.contextmanager
+def errors_of_library():
+    """Turn what the tokenizers library raises, even a panic of its Rust code, into a UnicodeError."""
+    try:
+        yield
+    except (ValueError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing more special
+        raise UnicodeError(f"the tokenizers library says: {shown(error)}") from None
+
+
 class PreparedEncoder(Encoder):
     """An Encoder whose texts the tokenizers library prepares and merges.
 
@@ -60,45 +73,50 @@ class PreparedEncoder(Encoder):
     the library does not accept.
     """
 
-    def __init__(self, settings, stripping, *encoder_arguments):
-        super().__init__(*encoder_arguments)
+    def __init__(self, settings, stripping, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.settings, self.stripping = settings, stripping
         with needs("requirements-extras.txt"):
             import tokenizers
-        try:
+        with errors_of_library():
             self.library = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json(settings)))
-        except Exception as error:  # the library raises nothing more special
-            raise ValueError(f"the tokenizers library says: {shown(error)}") from None
 
     def __reduce__(self):
         made, arguments = super().__reduce__()
         return made, (self.settings, self.stripping, *arguments)
 
     def check_length(self, text, n_most):
-        """No text is too long before it is prepared: that may leave out most of it."""
+        """Do nothing: preparing a text may leave out most of it, so its length proves nothing."""
 
     def cut_out(self, text, pattern, wanted):  # -> text, token, text, ..., text
         """As in Encoder; then some tokens take the white space beside them."""
         parts = super().cut_out(text, pattern, wanted)
         for i in range(1, len(parts), 2):
             if parts[i] in self.stripping["lstrip"]:
-                parts[i - 1] = regex.sub(r"\s+\Z", "", parts[i - 1])
+                parts[i - 1] = parts[i - 1].rstrip(WHITE_SPACE)
             if parts[i] in self.stripping["rstrip"]:
-                parts[i + 1] = regex.sub(r"\A\s+", "", parts[i + 1])
+                parts[i + 1] = parts[i + 1].lstrip(WHITE_SPACE)
         return parts
 
     def encode_plain(self, text):  # str -> list of ids
         """The ids of a text without added tokens."""
-        self.check_bytes(text)
-        return self.library.encode(text, add_special_tokens=False).ids
+        with errors_of_library():
+            self.check_bytes(text)
+            return self.library.encode(text, add_special_tokens=False).ids
 
     def check_bytes(self, text):
         """Raise UnicodeError for a character that the vocabulary lacks: the library would leave it out."""
-        if self.byte_decoder.keys() <= self.encoder.keys() or self.settings["model"]["unk_token"]:
+        model = self.settings["model"]
+        if self.byte_decoder.keys() <= self.encoder.keys() or model["unk_token"] in model["vocab"]:
             return
         normalizer, pre_tokenizer = self.library.normalizer, self.library.pre_tokenizer
         normalized = normalizer.normalize_str(text) if normalizer else text
         pieces = pre_tokenizer.pre_tokenize_str(normalized) if pre_tokenizer else [(normalized, None)]
         missing = [c for piece, _ in pieces for c in piece if c not in self.encoder]
+        if model["byte_fallback"]:  # a character of which there is no token may be written as <0xC3> ...
+            missing = [
+                c for c in missing if any(f"<0x{byte:02X}>" not in self.encoder for byte in c.encode())
+            ]
         if missing:
+            # the character may be one of the text, of its normal form, or the space that is put before it
             raise UnicodeError(self.no_token_for(missing[0], f"{text}{normalized} "))

@@ -18,6 +18,7 @@ from extras.recognise import PICKLE, PICKLE_INDEX, model_inside, other_weights
 from files import (
     AGAIN,
     ModelError,
+    begins_as_pickle,
     convert_advice,
     convert_command,
     is_web_page,
@@ -38,6 +39,7 @@ DTYPES = {
     "I8": "i1",
     "I64": "<i8",
 }
+WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "pretrained_model")
 # beside a language model: a value head of TRL, and the task heads of transformers
 HEADS = re.compile(r"v_head\..+|(score|classifier|qa_outputs|multiple_choice_head\.summary)\.(weight|bias)")
 
@@ -45,28 +47,31 @@ HEADS = re.compile(r"v_head\..+|(score|classifier|qa_outputs|multiple_choice_hea
 def read_tensors(model):  # -> {name: array}
     """All tensors of a model, from one file or from its shards.
 
-    Raises ModelError if they are in a pickle that the hub's conversion bot has not converted, and if training
-    put something before all of their names.
+    Raises ModelError if there are none (a pickle counts only if the hub's conversion bot has converted it),
+    if there is an adapter too, and for what `read_safetensors`, `read_shards` and `check_names` refuse.
     """
     safetensors_library()  # if it is missing, say so before half a gigabyte is downloaded
     if find_file(model, "adapter_config.json"):
         found = "it has an adapter beside its weights, adapter_config.json"
         raise ModelError(model, found, "merge the two first")
-    tensors, why = read_weights(partial(find_file, model)), ""
+    tensors = read_weights(partial(find_file, model))
     if tensors is None:
         tensors, why = read_converted(model, read_weights)
-    if tensors is None:
-        refuse_pickles(model, why)
+        if tensors is None:
+            refuse_pickles(model, why)
     return tensors
 
 
 def read_weights(find):  # -> {name: array}, or None if there are none
     """The tensors of model.safetensors, or of its shards. find: name of a file -> Path, or None."""
     if path := find("model.safetensors"):
-        return unwrapped(read_safetensors(path), path)
-    if index := find("model.safetensors.index.json"):
-        return unwrapped(read_shards(index, "safetensors", find, read_safetensors), index)
-    return None
+        tensors = read_safetensors(path)
+    elif path := find("model.safetensors.index.json"):
+        tensors = read_shards(path, "safetensors", find, read_safetensors)
+    else:
+        return None
+    check_names(tensors, path)
+    return tensors
 
 
 def read_shards(index, suffix, find, read):  # -> {name: tensor}
@@ -95,19 +100,22 @@ def read_shards(index, suffix, find, read):  # -> {name: tensor}
     return tensors
 
 
-def unwrapped(tensors, path):  # {name: array} -> the same
-    """Raise ModelError if all names begin with what training put there, and transformers does not expect.
+def check_names(tensors, path):
+    """Raise ModelError if all names begin with a prefix from training, which transformers does not expect.
 
-    It is _orig_mod. for torch.compile, module. for DataParallel, model. for Lightning, pretrained_model. for
-    TRL. The path is that of the file, or of its index.
+    Such as _orig_mod. from torch.compile, module. from DataParallel, model. from Lightning, pretrained_model.
+    from TRL. path: of the file, or of its index.
     """
     names = [name for name in tensors if not HEADS.fullmatch(name)]
     wte = next((name for name in names if name.endswith(".wte.weight")), "wte.weight")
     prefix = wte.removesuffix("wte.weight").removesuffix("transformer.")
-    if prefix and all(name.startswith(prefix) for name in names):
+    is_wrapped = any(f".{wrapper}." in f".{name}" for name in names for wrapper in WRAPPERS)
+    if prefix and (is_wrapped or all(name.startswith(prefix) for name in names)):
         problem = f"the names of its tensors begin with {shown(prefix)}, which training put before them"
         raise ModelError(path, problem, f"to strip it, run {convert_command(path)}")
-    return tensors
+    if is_wrapped:
+        problem = "the names of its tensors have parts that training put into them, such as _orig_mod"
+        raise ModelError(path, problem, f"to strip them, run {convert_command(path)}")
 
 
 def refuse_pickles(model, why=""):
@@ -181,7 +189,7 @@ def recognise_file(path):  # -> (what it is, what to do), or None
         beginning = file.read(64)
     if beginning.startswith(b"version https://git-lfs"):
         return "only a pointer to the file, as git leaves it without LFS", "run git lfs pull"
-    if beginning.startswith((b"PK\3\4", b"\x80\2")):
+    if begins_as_pickle(beginning):
         return "a pickle under another name, which could run any code", convert_advice(path)
     if is_web_page(beginning):
         return "a web page, not the file", AGAIN

@@ -1,16 +1,16 @@
 """The tokenizer of a model in Hugging Face's layout: from tokenizer.json, or vocab.json and merges.txt.
 
-Any byte-level BPE will do: its ids for a text are those of transformers, without special tokens around the
-text. One that prepares a text as GPT-2 does becomes an `Encoder`; for others see other_tokenizers.py. Another
-kind of tokenizer is refused by name, and so is a vocabulary whose parts do not belong together: it would give
-other ids for the same text.
+Any byte-level BPE will do. The ids of a text are those that transformers gives, but without the special
+tokens that it may add at either end. A tokenizer that prepares a text as GPT-2's does becomes an `Encoder`;
+for others see other_tokenizers.py. Any other kind is refused by name, and so is a vocabulary whose parts do
+not belong together: it would give the wrong ids.
 
 (tokenization_utils_base.py, tokenization_utils_tokenizers.py and tokenization_gpt2.py of transformers)
 """
 
 import re
 
-from encoder import END_OF_TEXT, Encoder, bytes_to_unicode, read_merges
+from encoder import END_OF_TEXT, Encoder, bytes_to_unicode, is_utf8, read_merges
 from extras.huggingface.added_tokens import PADDING, added_tokens, as_token, is_normalized, read_settings
 from extras.huggingface.hub import find_file
 from extras.huggingface.other_tokenizers import BYTE_LEVEL, GPT2, PreparedEncoder, as_gpt2s
@@ -19,6 +19,8 @@ from files import ModelError, read_json, say, shown
 GPT2_CLASSES = ["GPT2Tokenizer", "GPT2TokenizerFast", "CodeGenTokenizer", "CodeGenTokenizerFast"]
 PLAIN_CLASSES = ["PreTrainedTokenizerFast", "TokenizersBackend"]  # they do what tokenizer.json says
 PLAIN_CLASSES += ["PreTrainedTokenizer", "LlamaTokenizer", "LlamaTokenizerFast"]  # if it is a byte-level BPE
+WEIGHTS_ALONE = "extras.huggingface.loading.load_params reads its weights"
+# fields that take tokens from elsewhere
 OTHER_TOKENS = ["vocab", "merges", "init_inputs", "fast_tokenizer_files"]
 # what tokens look like that need no merge: <|endoftext|>, <pad>, [MASK]
 SPECIAL = re.compile(r"<.+>|\[.+\]")
@@ -28,7 +30,7 @@ def load_encoder(model, n_vocab, stop_ids, tokenizer_class=None, begin_id=None):
     """The tokenizer of a model. Added tokens are decoded; those that are special are encoded on request.
 
     n_vocab: rows of the embedding. A row without a token gets one, such as <|unused50300|>; an added token
-    without a row is left out. stop_ids: ids that end a text; if none of them belongs to a token,
+    without a row is left out. stop_ids: ids that end a text; if there are some, but none is a token's,
     <|endoftext|> ends it. begin_id: the id that begins a text. tokenizer_class: that of config.json, for a
     tokenizer_config.json without one. Raises ModelError for anything that is not supported.
     """
@@ -37,11 +39,12 @@ def load_encoder(model, n_vocab, stop_ids, tokenizer_class=None, begin_id=None):
     try:
         settings, encoder, merges, added = read(model, path, n_vocab, tokenizer_class)
         groups, special, stripping = flags_of(added, settings)
-        ends = ends_of_text(encoder, special, stop_ids, begin_id)
-        arguments = encoder, merges, "replace", *ends, groups, special
+        stops, begin = ends_of_text(encoder, special, stop_ids, begin_id)
+        options = {"stop_tokens": stops, "begin_token": begin}
+        options |= {"added_groups": groups, "special_tokens": special}
         if is_gpt2s(settings, encoder) and not any(stripping.values()):
-            return Encoder(*arguments)
-        return PreparedEncoder(settings, stripping, *arguments)
+            return Encoder(encoder, merges, **options)
+        return PreparedEncoder(settings, stripping, encoder, merges, **options)
     except ModelError:  # its message is complete
         raise
     except ValueError as error:
@@ -64,7 +67,7 @@ def read(model, path, n_vocab, tokenizer_class):  # -> settings, {token: id}, me
     tokenizer = read_json(path) if path else read_vocabulary(model)
     settings = prepared_by(tokenizer)
     settings = as_class_does(settings, config) if is_gpt2 else settings
-    say_what_is_left_out(model, tokenizer, config)
+    say_what_is_left_out(model, tokenizer, config if path is None else {})  # as in transformers 5
     tokens, merges = tokenizer["model"]["vocab"], merges_of(tokenizer)
     padding = {PADDING: (tokenizer.get("padding") or {}).get("pad_token")}
     listed = list(tokenizer.get("added_tokens", []))
@@ -77,9 +80,10 @@ def read(model, path, n_vocab, tokenizer_class):  # -> settings, {token: id}, me
 def read_vocabulary(model):  # -> dict, as in tokenizer.json
     """What vocab.json and merges.txt say."""
     paths = {file: find_file(model, file) for file in ("vocab.json", "merges.txt")}
-    for file, path in paths.items():
-        if path is None:
-            raise ValueError(f"it has neither tokenizer.json nor {file}; copy them from the original model")
+    if not all(paths.values()):
+        there = next((f"{file} alone" for file, path in paths.items() if path), "no tokenizer")
+        advice = "copy tokenizer.json, or both vocab.json and merges.txt, from the model that was trained"
+        raise ModelError(model, f"it has {there}", advice)
     settings = as_gpt2s(read_json(paths["vocab.json"]), read_merges(paths["merges.txt"]))
     return settings | {"decoder": BYTE_LEVEL}
 
@@ -95,10 +99,10 @@ def check_config(config, tokenizer_class, classes):
     for field in OTHER_TOKENS:
         if config.get(field):
             found = f"tokenizer_config.json sets {field}"
-            raise ValueError(f"{found}: its tokens may be others than in the files")
+            raise ValueError(f"{found}: its tokens may differ from those in the files")
     if tokenizer_class not in (None, *classes):
         found = shown(repr(tokenizer_class))
-        raise ValueError(f"its tokenizer_class is {found}, expected 'GPT2Tokenizer' as in GPT-2")
+        raise ValueError(f"its tokenizer_class is {found}, expected 'GPT2Tokenizer'; {WEIGHTS_ALONE}")
 
 
 # ---- how a text is prepared --------------------------------------------------------------------------------
@@ -122,8 +126,8 @@ def as_class_does(settings, config):  # -> settings
     """
     model, steps = settings["model"], steps_of(settings, "pre_tokenizer")
     if settings["normalizer"] or model["ignore_merges"] or not is_usual(steps):
-        found = "tokenizer.json prepares a text in another way than its tokenizer_class, GPT2Tokenizer"
-        say(f"{found}: transformers 5 follows the latter, and so does this")
+        found = "tokenizer.json does not prepare a text as its tokenizer_class, GPT2Tokenizer, does"
+        say(f"{found}: the class counts, as in transformers 5")
     space = {"add_prefix_space": bool(config.get("add_prefix_space"))}
     vocabulary = {"vocab": model["vocab"], "merges": model["merges"]}
     return GPT2 | {"pre_tokenizer": BYTE_LEVEL | space, "model": GPT2["model"] | vocabulary}
@@ -179,7 +183,7 @@ def say_what_is_left_out(model, tokenizer, config):
     tokens += [as_token(end)["content"] for end in ends if end]
     if tokens:
         names = " and ".join(dict.fromkeys(tokens))
-        say(f"{model}: transformers puts {shown(names)} around a text; here, write it, with --special")
+        say(f"{model}: transformers adds {shown(names)} to a text; here, add it yourself, with --special")
 
 
 def tokens_around(processor):  # -> list of str
@@ -203,7 +207,7 @@ def flags_of(added, settings):  # -> groups, special tokens, {"lstrip": tokens, 
     normalized = {content for content, token in added.items() if is_normalized(token)}
     if normalized and settings["normalizer"]:
         found = f"the added token {shown(repr(min(normalized)))} is looked for in normalized text"
-        raise ValueError(f"{found}, and the tokenizer has a normalizer: the two together are not supported")
+        raise ValueError(f"{found}, and the tokenizer has a normalizer")
     special = {content for content, token in added.items() if token.get("special")}
     flags = ("lstrip", "rstrip")
     stripping = {flag: {content for content, token in added.items() if token.get(flag)} for flag in flags}
@@ -213,14 +217,15 @@ def flags_of(added, settings):  # -> groups, special tokens, {"lstrip": tokens, 
 def ends_of_text(encoder, special, stop_ids, begin_id):  # -> stop tokens, begin token
     """The tokens that end a text, and the one that begins it.
 
-    A text begins with begin_id if that is a special token, as it may be left over from GPT-2's config.json;
-    otherwise with <|endoftext|>, or with what ends a text.
+    begin_id may be left over from GPT-2's config.json, so it counts only if it is that of a special token.
+    Otherwise a text begins with <|endoftext|>, or with the first special token that ends one.
     """
     of_id = {token_id: token for token, token_id in encoder.items()}
     stops = [of_id[stop_id] for stop_id in dict.fromkeys(stop_ids) if stop_id in of_id]
     beginnings = [of_id.get(begin_id), END_OF_TEXT, *stops]
-    begin = next((token for token in beginnings if token in special or SPECIAL.fullmatch(token or "")), None)
-    return stops or [END_OF_TEXT] * bool(stop_ids), begin
+    beginnings = [token for token in beginnings if token in encoder]
+    begin = next((token for token in beginnings if token in special or SPECIAL.fullmatch(token)), None)
+    return stops or ([END_OF_TEXT] if stop_ids else []), begin
 
 
 def check_merges(tokens, merges, added):
@@ -247,8 +252,19 @@ def needs_merge(token, token_id, first):  # -> bool
     return len(token) > 1 and token_id > first and not SPECIAL.fullmatch(token)
 
 
+def is_part(token):  # -> bool
+    """Whether a token spells only a part of a character."""
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    return byte_of.keys() >= {*token} and not is_utf8([byte_of[character] for character in token])
+
+
 def assign_rows(tokens, added, n_vocab):  # -> {token: id}
-    """All tokens, one for each row of the embedding. Raises ValueError for an id without a row."""
+    """All tokens, one for each row of the embedding; a row without one gets a name such as <|unused50300|>.
+
+    Parts of characters that only merges use need no row. Raises ValueError for any other id without one.
+    """
+    parts = {token for token, i in tokens.items() if type(i) is int and i >= n_vocab and is_part(token)}
+    tokens = {token: i for token, i in tokens.items() if token not in parts}
     encoder = tokens | {token: i for token, i in added.items() if token in tokens or i < n_vocab}
     ids = set(encoder.values())
     if len(ids) < len(encoder) or {*map(type, ids)} != {int} or not ids <= set(range(n_vocab)):

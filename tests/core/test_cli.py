@@ -167,7 +167,7 @@ def test_arguments_come_in_order_or_by_name(asked, argv, wanted):
     [
         (
             [""],
-            'the prompt is empty: give a text to continue, or "<.endoftext.>" --special to write from noth',
+            'the prompt is empty: give a text to continue, or "<.endoftext.>" --special to start a new on',
         ),
         (["--prompt="], "the prompt is empty"),
         (["--prompt"], "--prompt has no value .see --help"),
@@ -625,6 +625,14 @@ def test_a_character_that_the_vocabulary_lacks_is_named(monkeypatch, capsys):
     said = "the model's vocabulary has no token for 'é' (byte 0xc3): leave it out"
     error = capsys.readouterr().err
     assert said in error and "keep_last" not in error
+
+
+def test_endoftext_is_refused_with_special_where_the_model_has_no_such_token(monkeypatch, capsys):
+    encoder = Encoder({character: i for i, character in enumerate("ĠĊabc")} | {"</s>": 5}, [])
+    monkeypatch.setattr(utils, "open_model", lambda *arguments: (encoder, SMALL, None))
+    assert run([END_OF_TEXT, "--special"]) == 2
+    said = "gpt2.py: this model has no token <|endoftext|>; its special tokens: </s>\n"
+    assert capsys.readouterr() == ("", said)
 
 
 @pytest.fixture

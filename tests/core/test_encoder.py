@@ -249,6 +249,12 @@ def test_what_a_token_covers_that_is_not_allowed_stays_text():
     assert ours.encode("<a ><b><")[-1] == 257
 
 
+def test_thousands_of_added_tokens_take_no_time():
+    words = [f"<word {i}>" for i in range(20_000)]
+    ours = with_added(*words, special_tokens=[])
+    assert ours.encode("a<word 7><word 70>" * 1000)[1:3] == [263, 326]
+
+
 def test_a_text_is_never_tokenized_without_a_character_that_the_vocabulary_lacks():
     tokens = {character: i for i, character in enumerate("Ġabcé")}
     ours = Encoder(tokens, [])

@@ -72,6 +72,31 @@ def test_a_file_of_a_model_in_openais_layout_means_its_folder(tmp_path, monkeypa
     assert len(params_of(name)) == len(arrays())
 
 
+@pytest.mark.parametrize("name", ["README.md", "notes.txt", "LICENSE", "pytorch_model.bin", "optimizer.pt"])
+def test_a_file_that_lies_beside_a_model_means_its_folder(tmp_path, name):
+    write_model(tmp_path / "model", in_openai_layout(arrays()), HPARAMS)
+    for folder in ("model", "other"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).touch()
+    assert utils.find_model(tmp_path / "model" / name, "models") == ("openai", tmp_path / "model")
+    assert layouts.folder_of(str(tmp_path / "other" / name)) is None
+
+
+def test_an_index_that_is_not_a_checkpoint_s_makes_no_model(tmp_path):
+    (tmp_path / "run").mkdir()
+    folder = write_huggingface(tmp_path / "run" / "checkpoint-2", {}, HPARAMS)
+    for place in (tmp_path / "run", folder):
+        (place / "faiss.index").touch()
+    assert layouts.layout_of(tmp_path / "run") is None and layouts.layout_of(folder) == "huggingface"
+    with pytest.raises(ValueError, match="a file, but a model is a folder"):
+        utils.find_model(folder / "faiss.index", "models")
+
+
+@pytest.mark.parametrize("text", ['\\"' * 500_000, "model_checkpoint_path:" * 47_000, "'" * 10**6])
+def test_a_strange_note_takes_no_time(text):
+    assert layouts.text_field(text, "model_checkpoint_path") == ""
+
+
 @pytest.mark.parametrize("name", ["checkpoint", "counter", f"{RUN}.meta", f"{RUN}.index", RUN])
 def test_a_file_of_a_fine_tune_means_its_folder(tmp_path, name):
     folder = write_run(tmp_path / "run1", RUN, state=state_of(RUN))
@@ -106,9 +131,7 @@ def test_a_file_in_a_folder_with_two_layouts_is_refused_like_the_folder(tmp_path
         )
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "notes.txt", "ckpt.pt", "x.gguf", "other.safetensors", "index"]
-)
+@pytest.mark.parametrize("name", ["ckpt.pt", "x.gguf", "other.safetensors", "index"])
 def test_any_other_file_means_no_folder(tmp_path, name):
     write_model(tmp_path / "model", in_openai_layout(arrays()), HPARAMS)
     (tmp_path / "model" / name).touch()
@@ -176,11 +199,16 @@ def test_openais_own_models_are_always_read_from_model_ckpt(tmp_path, monkeypatc
             "it has several checkpoints, model-9, model-1000, and no file says which",
             RUN,
         ),
-        ([RUN], state_of("model-2000"), "its file checkpoint names model-2000, which is not there, but", RUN),
+        (
+            [RUN],
+            state_of("model-2000"),
+            "its file checkpoint names model-2000, which is missing; there is only",
+            RUN,
+        ),
         (
             ["model-9", "model.ckpt"],
             state_of("x"),
-            "names x, which is not there, but model-9, model.ckpt is",
+            "names x, which is missing; there is only model-9, model.ckpt",
             None,
         ),
     ],

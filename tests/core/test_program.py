@@ -90,7 +90,7 @@ def test_annotations_say_what_words_become(capsys, argv, wanted):
         ),
         (
             ["--dear me"],
-            "there is no option '--dear me' .see --help. If it is the text, write '--text=--dear me'",
+            "there is no option '--dear me' .see --help.. If it is the text, write '--text=--dear me'",
         ),
         (["--loud", "-5"], "--loud takes no value, but '-5' follows it$"),
         (["a", "--kind"], "--kind has no value .see --help.$"),

@@ -82,6 +82,15 @@ def test_a_special_token_is_not_shown_even_inside_a_character(at):
     assert len(ids) == 7 and shown([*ids[:at], PAD, IDS["<a>"], *ids[at:]]) == "a🦊é"
 
 
+def test_a_stop_text_that_would_never_be_shown_is_refused():
+    for stop in (None, "ab", "<a>", "<a><b>"):
+        text.check_stop(stop, MARKED)
+    with pytest.raises(
+        ValueError, match="stop has the special token '<pad>', which is not shown: give it alone"
+    ):
+        text.check_stop("<pad>\n", MARKED)
+
+
 def test_an_added_token_that_is_not_special_is_shown():
     encoder = Encoder(IDS, [("t", "h")], special_tokens=["<pad>"])
     assert shown([*encoder.encode("a<a>b"), PAD], encoder=encoder) == "a<a>b"

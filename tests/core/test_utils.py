@@ -83,7 +83,7 @@ def test_a_file_is_no_name_on_the_hub(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError,
         match="'out/ckpt.pt', a file, but a model is a folder: to convert a PyTorch checkpoint, "
-        "run python -m extras.huggingface.convert",
+        "run python .*/extras/huggingface/convert.py out/ckpt.pt OUT_FOLDER",  # from another folder
     ):
         utils.load_encoder_hparams_and_params("out/ckpt.pt", "models")
 
@@ -420,7 +420,7 @@ def test_what_cannot_be_downloaded_names_the_model_that_needs_no_network(release
     del answers["/124M/vocab.bpe"]
     with pytest.raises(
         ModelError,
-        match=r"124M/vocab\.bpe: 404 .*; try again, or use --model_size tiny, which needs no network",
+        match=r"124M/vocab\.bpe: 404 .*; try again, or use tiny, a model that needs no network",
     ):
         utils.load_encoder_hparams_and_params("124M", models_dir)
 

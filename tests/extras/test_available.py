@@ -71,6 +71,14 @@ def in_cache(repo, model, revision="main", commit=COMMIT):  # -> Path
 # ---- what is listed ----------------------------------------------------------------------------------------
 
 
+def test_a_cache_that_cannot_be_read_hides_no_model(tmp_path, monkeypatch):
+    def refuse(path, pattern):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.rglob", refuse)
+    assert available.files_below(tmp_path) == []
+
+
 def test_the_bundled_model_is_always_there():
     assert list(available.lines("none")) == [f"tiny     7 MB  {TINY}"]
     assert listed(TINY.parent)["tiny"] == ("7 MB", TINY)

@@ -346,6 +346,11 @@ def test_a_line_with_a_character_that_the_vocabulary_lacks_is_left_out(tmp_path)
     assert answer(terminal, "a cab") != "" and terminal.end() == 0
 
 
+def test_where_the_vocabulary_has_no_newline_lines_follow_each_other():
+    encoder = Encoder({character: i for i, character in enumerate("abc")}, [])
+    assert chat.line_ids("ab", [2], encoder, False) == [0, 1] and chat.line_ids("", [2], encoder, False) == []
+
+
 def test_a_chat_that_draws_needs_no_hint_how_to_draw():
     terminal = Terminal(*OPTIONS, "--seed=1")
     assert "--top_p" not in terminal.wait_for("> ")

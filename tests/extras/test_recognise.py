@@ -87,7 +87,8 @@ def test_the_pickle_that_holds_the_model_is_named(tmp_path, names, named):
     folder = touch(huggingface(tmp_path / "model", "model.safetensors"), *names)
     path = quoted(folder / named)
     advice = f"to convert a PyTorch checkpoint, run {CONVERT} {path} OUT_FOLDER"
-    assert refusal(folder) == f"{folder}: it has no model.safetensors, but {named}{PICKLE}{advice}"
+    kind = PICKLE.replace("a pickle", "an index of pickles") if named.endswith(".json") else PICKLE
+    assert refusal(folder) == f"{folder}: it has no model.safetensors, but {named}{kind}{advice}"
     assert advice in refusal(folder / named)
 
 
@@ -143,15 +144,14 @@ def test_what_is_no_pickle_is_named_as_what_it_is(tmp_path, name, what, with_con
         huggingface(folder, "model.safetensors")
     touch(folder, name, *BESIDE)
     assert f"{folder}: it has no model.safetensors, but {name}; {what}" in refusal(folder)
-    assert refusal(folder / name).startswith(
-        f"model_size is '{folder / name}', a file, but a model is a folder: "
-    )
-    assert what in refusal(folder / name)
+    said = refusal(folder / name)
+    a_file = f"model_size is '{folder / name}', a file, but a model is a folder: "
+    assert what in said and said.startswith((a_file, f"{folder}: it has no model.safetensors, but {name}; "))
 
 
-@pytest.mark.parametrize("name", [*BESIDE, *ACCELERATE, "train.bin", "meta.pkl", "training.pt"])
+@pytest.mark.parametrize("name", [*BESIDE, *ACCELERATE, "train.bin", "training.pt"])
 def test_a_file_that_training_leaves_is_not_sent_to_convert(tmp_path, name):
-    assert refusal(touch(tmp_path, name) / name).endswith("it belongs to a training, and holds no model")
+    assert refusal(touch(tmp_path, name) / name).endswith("it belongs to a training run, and holds no model")
     assert "convert" not in refusal(tmp_path)
 
 
@@ -166,7 +166,9 @@ def test_of_a_trainers_folder_the_latest_checkpoint_is_given(tmp_path):
     for n in (500, 1000):
         huggingface(out / f"checkpoint-{n}")
     (out / "checkpoint-2000.txt").touch()
-    found = "not a model, but a training's checkpoints, checkpoint-500, checkpoint-1000, checkpoint-1500"
+    found = (
+        "not a model, but the checkpoints of a training run, checkpoint-500, checkpoint-1000, checkpoint-1500"
+    )
     assert (
         refusal(out) == f"{out}: {found}; give the latest, {out / 'checkpoint-1000'}"
     )  # 1500 is not complete
@@ -190,7 +192,7 @@ COMMIT, OTHER = "a1" * 20, "0" * 40
 def test_of_a_cache_of_the_hub_its_model_and_files_are_named(tmp_path, monkeypatch, folder, repo):
     root = touch(tmp_path / folder, "refs/main", "blobs/x")
     (root / "snapshots").mkdir()
-    assert refusal(root) == f"{root}: it is the hub's cache of {repo}; give its name, {repo}"
+    assert refusal(root) == f"{root}: it is the hub's cache of {repo}; give the model's name, {repo}"
     huggingface(root / "snapshots" / OTHER)
     place = root / "snapshots" / OTHER
     assert refusal(root) == f"{root}: it is the hub's cache of {repo}; give {place}"
@@ -206,11 +208,11 @@ def test_where_model_and_tokenizer_lie_side_by_side_it_is_said_what_to_copy(tmp_
     out = tmp_path / "out"
     huggingface(out / "model", "vocab.json", "merges.txt")
     touch(out, "tokenizer/tokenizer.json", "logs/x.txt")
-    found = f"its model is in model, its tokenizer in {out}/tokenizer; copy the tokenizer's files from "
+    found = f"its model is in {out}/model, its tokenizer in {out}/tokenizer; copy the tokenizer's files from "
     wanted = f"{out}: {found}{out}/tokenizer to {out}/model, and give that"
     assert refusal(out) == wanted
     (out / "tokenizer" / "tokenizer.json").rename(out / "vocab.json")  # the tokenizer beside the folder
-    found = f"its model is in model, its tokenizer in {out}; copy the tokenizer's files from {out} to "
+    found = f"its model is in {out}/model, its tokenizer in {out}; copy the tokenizer's files from {out} to "
     assert refusal(out) == f"{out}: {found}{out}/model, and give that"
 
 
@@ -229,7 +231,7 @@ def test_where_model_and_tokenizer_lie_side_by_side_it_is_said_what_to_copy(tmp_
 def test_an_adapter_is_named_with_its_base(tmp_path, config, what, given):
     folder = touch(tmp_path / "lora", "adapter_model.safetensors", "tokenizer.json", "README.md")
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    advice = "merge the two with peft, and save the result"
+    advice = "merge it into its base with peft, and save the result"
     assert refusal(folder / given) == f"{folder}: it is {what}; {advice}"
 
 

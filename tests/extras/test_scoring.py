@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_logits, passes, run_python
+from helpers import SMALL, assert_same_logits, lively_params, passes, run_python
 
 import gpt2
 from encoder import END_OF_TEXT, Encoder
 from extras import scoring
+from extras.huggingface import export
 
 N_HEAD, N_CTX = SMALL["n_head"], SMALL["n_ctx"]
 STORY = "The little fox ran away, and hid himself in the bushes. Nobody saw him: it was dark."
@@ -254,7 +255,7 @@ def test_with_colour_the_shade_of_each_token_follows_its_surprise(tiny):
 
 def test_a_document_needs_a_vocabulary_with_an_end_of_text(tiny):
     tokens = {token: i for token, i in tiny[0].encoder.items() if token != END_OF_TEXT}
-    with pytest.raises(ValueError, match=r"no token to begin a document with, like <\|endoftext\|>"):
+    with pytest.raises(ValueError, match=r"no token that begins a document, such as <\|endoftext\|>"):
         scoring.document_ids("Once", Encoder(tokens, tiny[0].bpe_ranks))
     other = Encoder(tokens | {"</s>": 3999}, tiny[0].bpe_ranks, stop_tokens=["</s>"], begin_token="</s>")
     assert scoring.document_ids("Once", other) == [3999, *tiny[0].encode("Once")]
@@ -279,6 +280,9 @@ def test_a_special_token_in_a_document_is_one_token_with_special_and_plain_text_
     shown = "".join(f"{piece}[{nats:.1f}]" for piece, nats in zip(pieces, surprises))
     numbers = f"tokens         {len(surprises)}\nnats a token   {surprises.mean(dtype=float):.3f}\n"
     assert f"\n{shown}\n\n{numbers}" in done.stdout.decode()
+    n_bytes = len(TWO) - len(END_OF_TEXT) * special  # the token itself is no text
+    bits = surprises.sum(dtype=float) / math.log(2) / n_bytes
+    assert done.stdout.decode().endswith(f"bits per byte  {bits:.3f}\n")
     line = b"'<|endoftext|>' in a document is read as plain text; --special makes it the token\n"
     assert done.stderr == (b"" if special else line)
 
@@ -290,6 +294,21 @@ def test_lines_that_split_documents_get_no_line_and_a_token_inside_several_gets_
         assert done.stderr == b"" and done.stdout.startswith(b"tokens ")
     done = run("--model_size=tiny", input=f"{TWO}\n{END_OF_TEXT}\n{TWO}\n".encode())
     assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"'<|endoftext|>' in a document")
+
+
+def test_where_no_token_begins_a_text_its_first_token_is_not_scored(tmp_path):
+    hparams = SMALL | {"n_vocab": 8}
+    encoder, params = Encoder({c: i for i, c in enumerate("ĠĊabcdef")}, []), lively_params(hparams, seed=0)
+    export.save(tmp_path / "out", encoder, hparams, params)
+    done = run(f"--model_size={tmp_path / 'out'}", input=b"a cab\nfed")
+    surprises = scoring.nats(encoder.encode("a cab\nfed"), params, N_HEAD).astype(float)
+    said = "the model has no token that begins a text: the first token of each document is not scored\n"
+    assert (done.returncode, done.stderr.decode()) == (0, said)
+    bits = surprises.sum() / math.log(2) / 8
+    assert f"tokens         8\nnats a token   {surprises.mean():.3f}\n" in done.stdout.decode()
+    assert f"bits per byte  {bits:.3f}\n" in done.stdout.decode()
+    done = run(f"--model_size={tmp_path / 'out'}", input=b"a")
+    assert (done.returncode, done.stdout) == (2, b"") and b"no token is left to score" in done.stderr
 
 
 def test_a_document_that_begins_with_the_token_that_begins_each_gets_no_second_one(tiny):

@@ -306,7 +306,7 @@ def test_a_vocabulary_without_an_end_of_text_is_refused(tiny, tmp_path, capsys, 
     encoder.begin_id = None
     monkeypatch.setattr(measure, "load_encoder_hparams_and_params", lambda *_, **__: (encoder, *tiny[1:]))
     (tmp_path / "story.txt").write_text("The little fox ran home. " * 100)
-    message = "the model's vocabulary has no token to begin a document with, like <|endoftext|>"
+    message = "the model's vocabulary has no token that begins a document, such as <|endoftext|>"
     assert_refused(capsys, message, f"{tmp_path}/story.txt", "owner/name")
 
 

@@ -214,10 +214,12 @@ def test_merges_are_refused_wherever_they_are_cut_and_so_is_what_is_no_text_of_m
     del files["merges.txt"]
     (tmp_path / "merges.txt").unlink()
     assert_refused(
-        tmp_path, files, "it has neither tokenizer.json nor merges.txt; copy them from the original"
+        tmp_path, files, "it has vocab.json alone; copy tokenizer.json, or both vocab.json and merges.txt"
     )
     (tmp_path / "vocab.json").unlink()
-    assert_refused(tmp_path, {}, "it has neither tokenizer.json nor vocab.json; copy them from the original")
+    assert_refused(
+        tmp_path, {}, "it has no tokenizer; copy tokenizer.json, or both vocab.json and merges.txt"
+    )
 
 
 FILES = ["tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json"]

@@ -35,8 +35,8 @@ REFUSED = (
     "checkpoint, run python -m extras.huggingface.convert FOLDER/pytorch_model.bin OUT_FOLDER\n"
 )
 
-UNKNOWN = "whether the hub's bot has converted it is not known: "
-OTHER = "the pull request of the hub's conversion bot, refs/pr/22, is of another commit; "
+UNKNOWN = "the hub did not say whether its bot has converted it: "
+OTHER = "the pull request of the hub's conversion bot, refs/pr/22, is based on another commit; "
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_what_was_taken_by_hand_is_not_taken_unasked(pickle, files, weights, tmp
         assert refused(run(NAME, address, tmp_path), address) == REFUSED.format("")
     said = refused(run(NAME, address, tmp_path, HF_HUB_OFFLINE="1"), address)
     assert said.startswith(
-        REFUSED.partition("{")[0] + "whether the hub's bot has converted it is not known: "
+        REFUSED.partition("{")[0] + "the hub did not say whether its bot has converted it: "
     )
 
 

@@ -1,105 +1,44 @@
-"""Pickles of PyTorch become safetensors with the same numbers, and are not run: `pytest -m parity`."""
+"""What others saved becomes safetensors with the same numbers: `pytest -m parity`."""
 
-import contextlib
-import copy
 import json
 import os
-import pickle
-import zipfile
-from datetime import datetime
 
 import helpers
 import numpy as np
 import pytest
-from helpers import assert_same_logits, command, run_python
+from foreign_models import (
+    ALPHA,
+    LORA,
+    MASKS,
+    N_CTX,
+    N_EMBD,
+    N_HEAD,
+    N_VOCAB,
+    NEW,
+    OLD,
+    TINY,
+    assert_same_model,
+    lightning,
+    lively_model,
+    llms_from_scratch,
+    logits_of,
+    lora,
+    mingpt,
+    nanogpt,
+    run,
+    save,
+    save_transformers,
+    tensor,
+)
+from helpers import command, run_python
 from safetensors.numpy import load_file
 
 import gpt2
-from extras import huggingface
-from extras.huggingface import convert, export
+from extras.huggingface import convert
 from files import ModelError
 from program import END_OF_HELP
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("transformers")]
-
-N_VOCAB, N_CTX, N_EMBD, N_HEAD = 4000, 64, 48, 4
-IDS = np.random.default_rng(7).integers(0, N_VOCAB, N_CTX)
-OLD, NEW = datetime(2023, 5, 31), datetime(2023, 7, 1)  # before and after nanoGPT's change of gelu
-
-
-def lively_model(bias=True, **fields):
-    """A GPT2LMHeadModel in which every number is random and counts; without bias, those are zero."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    usual = {"vocab_size": N_VOCAB, "n_positions": N_CTX, "n_embd": N_EMBD, "n_head": N_HEAD, "n_layer": 2}
-    usual |= {"bos_token_id": N_VOCAB - 1, "eos_token_id": N_VOCAB - 1}
-    model, rng = GPT2LMHeadModel(GPT2Config(**usual | fields)).eval(), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            norm = "ln_" in name and name.endswith("weight")
-            parameter.normal_(float(norm), 0.15 if bias or not name.endswith("bias") else 0, generator=rng)
-    return model
-
-
-def logits_of(model):  # -> [n_ctx, n_vocab]
-    import torch
-
-    with torch.no_grad():
-        return model(torch.from_numpy(IDS)[None]).logits[0, :, :N_VOCAB].numpy()
-
-
-def assert_same_model(folder, model):
-    encoder, hparams, params = huggingface.load(folder)
-    assert hparams["n_vocab"] == N_VOCAB and encoder.stop_ids == {N_VOCAB - 1}
-    assert_same_logits(gpt2.gpt2(IDS, **params, n_head=hparams["n_head"]), logits_of(model))
-
-
-def tensor(*shape):
-    import torch
-
-    return torch.ones(shape)
-
-
-MASKS = [f"transformer.h.{layer}.attn.bias" for layer in range(2)]
-MATRICES = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-
-
-def mingpt(model, bias=True):
-    """A model's tensors as minGPT saved them: matrices [n_out, n_in], and masks."""
-    state = {n: t for n, t in model.state_dict().items() if bias or not n.endswith("bias")}
-    state = {n: t.T.contiguous() if n.endswith(MATRICES) else t for n, t in state.items()}
-    return state | {name: tensor(1, 1, N_CTX, N_CTX).tril() for name in MASKS}
-
-
-def nanogpt(model, prefix="", bias=True):
-    """A model as nanoGPT saved it."""
-    args = {name: getattr(model.config, name) for name in ("n_layer", "n_head", "n_embd", "vocab_size")}
-    args |= {"block_size": N_CTX, "bias": bias, "dropout": 0.0}
-    state = {prefix + name: t for name, t in mingpt(model, bias).items()}
-    return {"model": state, "optimizer": {"state": {}}, "model_args": args, "config": {"device": "cuda"}}
-
-
-def save(content, file, date=NEW):
-    """Write a pickle, or bytes, as of a date."""
-    import torch
-
-    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
-    os.utime(file, (date.timestamp(), date.timestamp()))
-    return file
-
-
-def save_transformers(folder, model, encoder, state=None):
-    """Write a model as transformers did before safetensors."""
-    model.config.save_pretrained(folder)
-    export.write_tokenizer(folder, encoder, N_CTX)
-    return save(state or model.state_dict(), folder / "pytorch_model.bin")
-
-
-def run(capsys, *words):  # -> exit status, stdout, stderr
-    words = [str(word) for word in words]
-    status = helpers.run(words, "extras.huggingface.convert")
-    return status, *capsys.readouterr()
 
 
 # ---- transformers, nanoGPT, minGPT -------------------------------------------------------------------------
@@ -182,101 +121,9 @@ def test_the_two_gelus_differ_by_far_more_than_two_libraries():
     assert np.abs(exact - by_tanh).max() > 20 * 1e-5 * np.abs(exact).max()
 
 
-# ---- Microsoft's LoRA --------------------------------------------------------------------------------------
-
-LORA = "transformer.h.0.attn.c_attn.lora_"
-
-
-def lora(ranks=(3, 3), prefix="", others=None):
-    """A checkpoint of Microsoft's: in A and in B, the queries' adapter stands above the values'."""
-    import torch
-
-    rng, state = torch.Generator().manual_seed(0), {}
-    for layer, rank in enumerate(ranks):
-        for letter, shape in {"A": (2 * rank, N_EMBD), "B": (2 * N_EMBD, rank)}.items():
-            name = prefix + LORA.replace("0", str(layer)) + letter
-            state[name] = torch.randn(shape, generator=rng) * 0.1
-    return {"model_state_dict": state | {name: tensor(*shape) for name, shape in (others or {}).items()}}
-
-
-def delta(a, b, rank, scale):  # [2 rank, n_embd], [2 n_embd, rank] -> [n_embd, 3 n_embd], float64
-    """What Microsoft's LoRA adds to a c_attn of transformers."""
-    import torch
-
-    a, b = a.double(), b.double()
-    queries, values = b[:N_EMBD] @ a[:rank], b[N_EMBD:] @ a[rank:]
-    theirs = torch.nn.functional.conv1d(a[None], b[..., None], groups=2)[0]  # as loralib writes it
-    torch.testing.assert_close(torch.cat([queries, values]), theirs)
-    return torch.cat([queries, torch.zeros_like(queries), values]).T * scale
-
-
-@pytest.fixture(params=[(4, 32, ""), (3, 5, "module.")])
-def adapter(request, tmp_path):
-    """What is to be added to each of two layers, and the folder that a checkpoint of Microsoft's became."""
-    rank, alpha, prefix = request.param
-    content, folder = lora((rank, rank), prefix), tmp_path / "out"
-    file = save(content, tmp_path / "model.pt")
-    assert f"rank {rank}:" in convert.convert(file, folder, lora_alpha=alpha)
-    a0, b0, a1, b1 = content["model_state_dict"].values()
-    return [delta(a0, b0, rank, alpha / rank), delta(a1, b1, rank, alpha / rank)], folder
-
-
-def test_an_adapter_of_microsofts_is_two_matrices_with_the_same_product(adapter):
-    wanted, folder = adapter
-    tensors = load_file(folder / "adapter_model.safetensors")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    assert len(tensors) == 4
-    for layer in range(2):
-        name = f"base_model.model.transformer.h.{layer}.attn.c_attn.lora_"
-        a, b = (tensors[f"{name}{letter}.weight"].astype(float) for letter in "AB")
-        found = (b @ a).T * config["lora_alpha"] / config["r"]
-        np.testing.assert_allclose(found, wanted[layer], rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # of transformers, to peft
-@pytest.mark.filterwarnings("error::UserWarning")  # peft warns of what it mends
-def test_peft_adds_what_microsofts_lora_adds(adapter):
-    peft = pytest.importorskip("peft", reason="peft, the judge of adapters, is not installed")
-    import torch
-
-    model = lively_model()
-    adapted = peft.PeftModel.from_pretrained(copy.deepcopy(model), adapter[1])
-    for block, added in zip(model.transformer.h, adapter[0]):
-        block.attn.c_attn.weight.data += added
-    assert_same_logits(logits_of(adapted), logits_of(model))
-    for name, merged in adapted.merge_and_unload().state_dict().items():
-        torch.testing.assert_close(merged, model.state_dict()[name], rtol=1e-5, atol=1e-6)
-
-
 # ---- refusals ----------------------------------------------------------------------------------------------
 
 
-class Bomb:
-    """Pickled, it is a program that makes a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder),)
-
-
-@pytest.mark.parametrize("raw", [True, False])
-def test_what_a_pickle_would_do_is_not_done(tmp_path, capsys, raw):
-    import torch
-
-    bomb = Bomb(tmp_path / "made")
-    content = pickle.dumps(bomb) if raw else nanogpt(lively_model()) | {"config": bomb}
-    file = save(content, tmp_path / "ckpt.pt")
-    status, out, err = run(capsys, file, tmp_path / "out", *TINY)
-    assert (status, out, err.count("\n")) == (1, "", 1) and "is not run" in err
-    assert list(tmp_path.iterdir()) == [file]
-    with contextlib.suppress(Exception):
-        torch.load(file, weights_only=False)
-    assert bomb.folder.exists(), "this pickle would have done nothing"
-
-
-TINY, ALPHA = ["--tokenizer", "tiny"], ["--lora_alpha", "32"]
 HEADS, WPE = [*TINY, "--n_head", "4"], "transformer.wpe.weight"
 C_ATTN, MLP = "transformer.h.0.attn.c_attn.", "transformer.h.0.mlp.c_fc.lora_"
 
@@ -369,9 +216,10 @@ def test_shards_that_do_not_fit_their_index_are_refused(tmp_path, capsys, weight
 
 def test_what_is_no_whole_model_afterwards_is_not_written(tmp_path, tiny):
     model = lively_model()
-    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}  # as Lightning saves
-    file = save_transformers(tmp_path / "in", model, tiny[0], state)
-    with pytest.raises(ModelError, match="model.lm_head.weight is unknown|is missing"):
+    content = lightning(model)
+    del content["state_dict"]["model.transformer.ln_f.bias"]
+    file = save_transformers(tmp_path / "in", model, tiny[0], content)
+    with pytest.raises(ModelError, match="transformer.ln_f.bias is missing"):
         convert.convert(file, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -428,69 +276,6 @@ def test_nothing_is_written_before_all_names_and_shapes_are_right(tmp_path, tiny
             convert.convert(file, tmp_path / "out")
 
 
-# ---- small files that would grow ---------------------------------------------------------------------------
-
-
-def spread(*shape):
-    """A tensor of which one number is stored."""
-    return tensor(1).expand(*shape)
-
-
-def spread_model():
-    return {name: spread(*t.shape) for name, t in lively_model(n_layer=9).state_dict().items()}
-
-
-GROWING = {
-    "nanoGPT": (
-        lambda: nanogpt(lively_model()) | {"model": {C_ATTN + "weight": spread(90_000, 30_000)}},
-        TINY,
-    ),
-    "LoRA": (lambda: {LORA + "A": spread(6, 10**8), LORA + "B": spread(2 * 10**8, 3)}, ALPHA),
-    "one tensor for all": (spread_model, []),
-}
-
-
-@pytest.mark.parametrize("kind", GROWING)
-def test_a_tensor_larger_than_its_file_takes_no_memory_and_no_disk(tmp_path, tiny, kind):
-    pytest.importorskip("resource", reason="this system has no limits on memory")
-    if not os.path.exists("/proc/self/statm"):
-        pytest.skip("this system does not say how much memory a process has")
-    content, words = GROWING[kind]
-    file = save_transformers(tmp_path / "in", lively_model(), tiny[0], content())
-    limit = (
-        "import resource, sys, torch, program; from extras.huggingface import convert;"
-        "n = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + 300_000_000;"
-        "resource.setrlimit(resource.RLIMIT_AS, (n, n));"
-        "sys.exit(program.run('extras.huggingface.convert', program='convert'))"
-    )
-    done = run_python("-c", limit, str(file), str(tmp_path / "out"), *words)
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
-    assert b"bytes, far more than the file has; get a fresh copy" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-def test_a_compressed_pickle_is_not_unpacked(tmp_path, monkeypatch):
-    import torch
-
-    file, packed = save({"wte": torch.zeros(10**6)}, tmp_path / "f.pt"), tmp_path / "packed.pt"
-    with zipfile.ZipFile(file) as parts, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as small:
-        for part in parts.infolist():
-            small.writestr(part.filename, parts.read(part))
-    assert torch.load(packed, weights_only=True)["wte"].shape == (10**6,)
-    monkeypatch.setattr(torch, "load", None)
-    with pytest.raises(ModelError, match=r"packed.pt: it is compressed, and would grow to 4,000,\d+ bytes"):
-        convert.convert(packed, tmp_path / "out")
-
-
-def test_an_old_pytorch_reads_no_pickle(tmp_path, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
-    monkeypatch.setattr(torch, "load", None)
-    with pytest.raises(ImportError, match="can make PyTorch 2.9.1.cpu run code: pip install 'torch>=2.10'"):
-        convert.convert(tmp_path / "f.pt", tmp_path / "out")
-
-
 def test_parameters_that_still_have_gradients_are_read(tmp_path, tiny):
     model = lively_model()
     convert.convert(
@@ -522,13 +307,150 @@ def test_gpt2_refuses_a_pickle_and_prints_what_converts_it(tmp_path, capsys, tin
     if name == "pytorch_model.bin":
         save_transformers(tmp_path, lively_model(), tiny[0])
     file = save(b"\x80\2.", tmp_path / name)
-    model_size, status = (tmp_path, 1) if given == "the folder" else (file, 2)
+    model_size = tmp_path if given == "the folder" else file
+    status = 2 if (given, name) == ("the file", "ckpt.pt") else 1  # the other means its folder
     assert helpers.run(["The", "4", "--model_size", str(model_size)]) == status
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == (
         "",
         1,
     ) and f"python -m extras.huggingface.convert {file} OUT_FOLDER" in err
+
+
+# ---- safetensors -------------------------------------------------------------------------------------------
+
+
+def save_safetensors(folder, model, encoder, prefix="", n_shards=1):
+    """Write a model of transformers as safetensors, with a prefix in front of its names."""
+    from safetensors.torch import save_file
+
+    save_transformers(folder, model, encoder).unlink()
+    state = {prefix + name: t for name, t in model.state_dict().items() if name != "lm_head.weight"}
+    names = ["model.safetensors"] if n_shards == 1 else [f"model-{i}.safetensors" for i in range(n_shards)]
+    weight_map = {name: names[i % n_shards] for i, name in enumerate(state)}
+    for shard in names:
+        save_file({name: state[name] for name in state if weight_map[name] == shard}, folder / shard)
+    if n_shards > 1:
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder / ("model.safetensors" if n_shards == 1 else "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "module.pretrained_model."])
+@pytest.mark.parametrize("n_shards", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_prefix_in_safetensors_is_taken_off_without_pytorch(tmp_path, tiny, prefix, n_shards, dtype):
+    import torch
+
+    model = lively_model().to(getattr(torch, dtype))
+    file = save_safetensors(tmp_path / "in", model, tiny[0], prefix, n_shards)
+    without = "import sys, program; sys.modules['torch'] = None; sys.exit(program.run("
+    without += "'extras.huggingface.convert', program='convert'))"
+    done = run_python("-c", without, str(file), str(tmp_path / "out"))
+    said = f"a model of transformers: {file} -> {tmp_path / 'out'}\n"
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, said, b"")
+    assert_same_model(tmp_path / "out", model.float())
+
+
+@pytest.mark.parametrize("n_shards", [1, 3])
+@pytest.mark.parametrize("given", ["the file", "the folder"])
+def test_safetensors_that_need_no_conversion_are_named_as_such(tmp_path, capsys, tiny, n_shards, given):
+    file = save_safetensors(tmp_path / "in", lively_model(), tiny[0], n_shards=n_shards)
+    status, out, err = run(capsys, file if given == "the file" else file.parent, tmp_path / "out")
+    assert (status, out) == (2, "")
+    assert err.endswith(f"{file} needs no conversion: use its folder, --model_size {file.parent}\n")
+    assert_same_model(file.parent, lively_model())
+
+
+def test_safetensors_of_llms_from_scratch_keep_their_numbers(tmp_path):
+    from safetensors.torch import save_file
+
+    model = llms_from_scratch()
+    save_file(model.state_dict(), tmp_path / "gpt2-small-124M.safetensors")
+    convert.convert(tmp_path / "gpt2-small-124M.safetensors", tmp_path / "out", "tiny", n_head=N_HEAD)
+    assert_same_model(tmp_path / "out", model)
+
+
+def test_safetensors_beside_a_tokenizer_under_another_name_are_written_under_the_usual_one(tmp_path, tiny):
+    file = save_safetensors(tmp_path / "in", lively_model(), tiny[0])
+    file = file.rename(file.with_name("best.safetensors"))
+    convert.convert(file, tmp_path / "out")
+    assert_same_model(tmp_path / "out", lively_model())
+
+
+def test_a_pickle_that_is_named_safetensors_is_read_as_a_pickle(tmp_path, tiny):
+    file = save_transformers(tmp_path / "in", lively_model(), tiny[0])
+    file = file.rename(file.with_name("model.safetensors"))
+    convert.convert(file, tmp_path / "out")
+    assert_same_model(tmp_path / "out", lively_model())
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>" * 99, b"version https://git-lfs.github.com/spec/v1"])
+def test_what_is_no_safetensors_file_is_named(tmp_path, capsys, content):
+    file = save(content, tmp_path / "model.safetensors")
+    status, out, err = run(capsys, file, tmp_path / "out")
+    assert (status, out, err.count("\n")) == (1, "", 1) and str(file) in err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# ---- a folder ----------------------------------------------------------------------------------------------
+
+LEFT = (  # by training
+    *("optimizer.pt", "scheduler.pt", "scaler.pt"),
+    *("training_args.bin", "rng_state.pth", "rng_state_0.pth"),
+)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "epoch=3-step=900.ckpt"])
+def test_the_model_in_a_folder_is_found_among_what_training_left(tmp_path, capsys, tiny, name):
+    model = lively_model()
+    save_transformers(tmp_path / "in", model, tiny[0]).rename(tmp_path / "in" / name)
+    for other in LEFT:
+        save({"state": {}}, tmp_path / "in" / other)
+    if name == "pytorch_model.bin":
+        save({"w": tensor(1)}, tmp_path / "in" / "a.bin")
+        (tmp_path / "in" / "pytorch_model.bin.index.json").write_text("left by an earlier run")
+    status, out, err = run(capsys, tmp_path / "in", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert out == f"a model of transformers: {tmp_path / 'in' / name} -> {tmp_path / 'out'}\n"
+    assert_same_model(tmp_path / "out", model)
+
+
+def test_the_index_of_shards_in_a_folder_is_found(tmp_path, capsys, tiny):
+    model = lively_model()
+    save_transformers(tmp_path / "in", model, tiny[0]).rename(tmp_path / "in" / "pytorch_model-1.bin")
+    weight_map = dict.fromkeys(model.state_dict(), "pytorch_model-1.bin")
+    save({"w": tensor(1)}, tmp_path / "in" / "another.bin")
+    (tmp_path / "in" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    status, _, err = run(capsys, tmp_path / "in", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert_same_model(tmp_path / "out", model)
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ([], ": it is empty; a model is a folder with"),
+        (LEFT, ": not a model: it holds "),
+        (["meta.pkl", "README.md"], ": not a model: it holds README.md, meta.pkl; a model is"),
+        (["b.pt", "a.pth"], " has several files to convert: give one of a.pth, b.pt"),
+    ],
+)
+def test_a_folder_that_leaves_the_model_uncertain_is_refused(tmp_path, capsys, names, message):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(b"\x80\2}.")
+    status, out, err = run(capsys, tmp_path / "in", tmp_path / "out")
+    assert (status, out) == (2 if "several" in message else 1, "") and err.count("\n") == 1
+    assert err.startswith(f"extras.huggingface.convert: {tmp_path / 'in'}{message}")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_folder_of_checkpoints_names_the_latest(tmp_path, capsys, tiny):
+    for step in (500, 1000):
+        save_transformers(tmp_path / "in" / f"checkpoint-{step}", lively_model(), tiny[0])
+    status, out, err = run(capsys, tmp_path / "in", tmp_path / "out")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith(f"give the latest, {tmp_path / 'in' / 'checkpoint-1000'}\n")
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -550,30 +472,6 @@ def test_help_is_printed():
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, convert.HELP + END_OF_HELP, b"")
 
 
-@pytest.mark.parametrize("n_bytes", [100, 5000, 20_000])
-def test_a_cut_pickle_is_named(tmp_path, n_bytes):
-    file = tmp_path / "pytorch_model.bin"
-    import torch
-
-    torch.save({"h.0.attn.c_attn.weight": torch.zeros(64, 192)}, file)
-    file.write_bytes(file.read_bytes()[:n_bytes])
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin: "):
-        convert.convert(file, tmp_path / "out")
-
-
-def test_a_bit_of_a_pickle_that_pytorch_does_not_see_is_found(tmp_path):
-    file = tmp_path / "pytorch_model.bin"
-    import torch
-
-    torch.save({"h.0.attn.c_attn.weight": torch.zeros(64, 192)}, file)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    assert torch.load(file, weights_only=True)["h.0.attn.c_attn.weight"].any()
-    with pytest.raises(ModelError, match="damaged: .* does not match its checksum"):
-        convert.convert(file, tmp_path / "out")
-
-
 @pytest.mark.parametrize("name", ["n_layer", "n_embd", "block_size"])
 def test_sizes_that_contradict_the_tensors_are_refused(tmp_path, name):
     import torch
@@ -581,6 +479,6 @@ def test_sizes_that_contradict_the_tensors_are_refused(tmp_path, name):
     content = nanogpt(lively_model())
     content["model_args"][name] += 1
     torch.save(content, tmp_path / "ckpt.pt")
-    with pytest.raises(ModelError, match=f"its model_args say that {name} is .*, its tensors "):
+    with pytest.raises(ModelError, match=f"it records {name} as .*, but its tensors have "):
         convert.convert(tmp_path / "ckpt.pt", tmp_path / "out", tokenizer="tiny")
     assert not (tmp_path / "out").exists()

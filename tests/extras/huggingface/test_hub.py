@@ -101,7 +101,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_weights_are_downloaded(
         ("me/empty", "me/empty: it has no config.json, so it is not a model of Hugging Face transformers"),
         (
             "me/wordless",
-            "(vocab.json, merges.txt): not supported: it has neither tokenizer.json nor vocab.json",
+            "me/wordless: it has merges.txt alone; copy tokenizer.json, or both vocab.json",
         ),
         ("me/weightless", "me/weightless: it has no model.safetensors"),
         ("me--mine/a", "me--mine/a: not the name of a model on the hub"),
@@ -207,7 +207,7 @@ def test_whatever_is_missing_a_model_in_the_cache_runs_and_another_is_one_line(
     said = other.stderr.decode().removeprefix(looking("me/other", host))
     problem = "gpt2.py: me/other: not a folder here, and config.json cannot be downloaded from the hub: "
     assert other.returncode == 1 and said.startswith(problem) and said.count("\n") == 1
-    assert reason in said and said.endswith("; --model_size tiny needs no network\n")
+    assert reason in said and said.endswith("; tiny is a model that needs no network\n")
 
 
 @pytest.mark.faults

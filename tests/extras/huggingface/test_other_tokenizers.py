@@ -13,6 +13,7 @@ from tokenizer_files import (
     PAD,
     PLAIN_CLASS,
     TOKENS,
+    assert_refused,
     files_of,
     read,
     with_setting,
@@ -83,8 +84,8 @@ def test_a_gpt2_tokenizer_follows_its_class_and_says_where_tokenizer_json_differ
     assert capsys.readouterr().err == ""  # as in all versions of transformers
     for field, value in {"normalizer": {"type": "Lowercase"}, "pre_tokenizer/use_regex": False}.items():
         assert read(tmp_path, with_setting(field, value)).encode("The hen") == usual.encode("The hen")
-        said = "tokenizer.json prepares a text in another way than its tokenizer_class, GPT2Tokenizer: "
-        assert capsys.readouterr().err == f"{said}transformers 5 follows the latter, and so does this\n"
+        said = "tokenizer.json does not prepare a text as its tokenizer_class, GPT2Tokenizer, does: "
+        assert capsys.readouterr().err == f"{said}the class counts, as in transformers 5\n"
 
 
 # ---- bytes without a token ---------------------------------------------------------------------------------
@@ -115,6 +116,35 @@ def test_a_byte_without_a_token_is_the_unknown_token_if_tokenizer_json_names_one
     files["tokenizer.json"]["model"] |= {"unk_token": PAD, "fuse_unk": fused}
     ours = read(tmp_path, files, len(tokens))
     assert ours.encode("zzza") == [tokens[PAD]] * n_unknown + [tokens["a"]]
+
+
+def test_an_unknown_token_that_the_vocabulary_lacks_too_changes_nothing(tmp_path):
+    tokens = without("z")
+    files = files_of("tokenizer.json", tokens) | {"tokenizer_config.json": PLAIN_CLASS}
+    files["tokenizer.json"]["model"]["unk_token"] = "<nowhere>"
+    ours = read(tmp_path, files, len(tokens))
+    assert ours.encode("hello") == [tokens["hello"]]
+    with pytest.raises(UnicodeError, match="has no token for 'z'"):
+        ours.encode("a zoo")
+
+
+def test_a_byte_may_be_written_as_text_where_tokenizer_json_says_so(tmp_path):
+    tokens = without("z") | {"<0x7A>": N_VOCAB - 1}
+    files = files_of("tokenizer.json", tokens) | {"tokenizer_config.json": PLAIN_CLASS}
+    files["tokenizer.json"]["model"]["byte_fallback"] = True
+    assert read(tmp_path, files, N_VOCAB).encode("za") == [N_VOCAB - 1, tokens["a"]]
+
+
+@pytest.mark.parametrize("kind", ["Precompiled", "Nonsense"])
+def test_what_the_library_does_not_accept_or_panics_at_is_one_line(tmp_path, capfd, kind):
+    files = with_setting("normalizer", {"type": kind, "precompiled_charsmap": ""})
+    assert_refused(tmp_path, files | {"tokenizer_config.json": PLAIN_CLASS}, "the tokenizers library says: ")
+
+
+def test_white_space_before_a_token_is_taken_in_time(tmp_path):
+    names = {"special_tokens_map.json": {"pad_token": {"content": PAD, "lstrip": True}}}
+    ours = read(tmp_path, files_of("vocab.json", added=()) | {"tokenizer_config.json": {}} | names)
+    assert ours.encode(" " * 10**6 + "a" + "\x1c \u3000" + PAD, "all")[-3:] == [*ours.encode(" a\x1c"), 0]
 
 
 def test_a_missing_byte_is_named_by_its_character_where_a_text_is_prepared(tmp_path):

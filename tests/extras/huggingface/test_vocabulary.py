@@ -22,6 +22,7 @@ from tokenizer_files import (
     files_of,
     read,
     with_setting,
+    write,
 )
 
 from encoder import Encoder, get_encoder
@@ -85,6 +86,31 @@ def test_a_text_ends_at_the_ids_that_are_given_or_at_endoftext(tmp_path):
         assert read(tmp_path, files, stop_ids=stop_ids).stop_ids == {end}
     tokens = {token if token != END else "<s>": token_id for token, token_id in TOKENS.items()}
     assert read(tmp_path, files_of("tokenizer.json", tokens, added=()), stop_ids=[50256]).stop_ids == set()
+
+
+@pytest.mark.parametrize(
+    "begin_id, special, begin",
+    [
+        (0, (PAD, END), PAD),
+        (5, (PAD, END), END),  # an ordinary token, left over from another config.json
+        (None, (PAD, END), END),
+        (None, (PAD,), None),
+    ],
+)
+def test_a_text_begins_with_the_special_token_that_is_named_or_with_endoftext(
+    tmp_path, begin_id, special, begin
+):
+    tokens = {token: token_id for token, token_id in TOKENS.items() if token != END or END in special}
+    write(tmp_path, files_of("tokenizer.json", tokens, added=special))
+    ours = load_encoder(str(tmp_path), N_VOCAB, [], "PreTrainedTokenizerFast", begin_id)
+    assert ours.decoder.get(ours.begin_id) == begin
+
+
+def test_a_text_begins_with_what_ends_it_where_nothing_else_does(tmp_path):
+    tokens = {token if token != END else "</s>": token_id for token, token_id in TOKENS.items()}
+    write(tmp_path, files_of("tokenizer.json", tokens, added=["</s>"]))
+    ours = load_encoder(str(tmp_path), N_VOCAB, [TOKENS[END]], "PreTrainedTokenizerFast", 50256)
+    assert ours.begin_id == TOKENS[END] and ours.stop_ids == {TOKENS[END]}
 
 
 def test_each_token_is_looked_up_once_among_the_ids_that_end_a_text(tmp_path):
@@ -159,7 +185,7 @@ def test_a_setting_beside_the_tokenizer_that_changes_no_id_is_accepted(tmp_path,
 )
 def test_special_tokens_that_transformers_puts_around_a_text_are_named(tmp_path, capsys, files, tokens):
     read(tmp_path, files)
-    said = f"{tmp_path}: transformers puts {tokens} around a text; here, write it, with --special\n"
+    said = f"{tmp_path}: transformers adds {tokens} to a text; here, add it yourself, with --special\n"
     assert capsys.readouterr().err == (said if tokens else "")
 
 
@@ -224,7 +250,7 @@ def test_a_vocabulary_that_is_not_spelled_in_bytes_is_refused(tmp_path):
 def test_a_setting_that_may_bring_other_tokens_is_refused_by_name(tmp_path, layout, field):
     files = files_of(layout) | {"tokenizer_config.json": {field: True}}
     assert_refused(
-        tmp_path, files, f"tokenizer_config.json sets {field}: its tokens may be others than in the"
+        tmp_path, files, f"tokenizer_config.json sets {field}: its tokens may differ from those in the"
     )
     assert read(tmp_path, {"tokenizer_config.json": {field: False}}).encoder == TOKENS
 
@@ -240,7 +266,7 @@ def test_the_class_of_a_tokenizer_must_be_one_that_does_what_gpt2_does(tmp_path,
         settings["tokenizer_class"] = name
         assert read(tmp_path, files).encoder == TOKENS
     settings["tokenizer_class"] = "RobertaTokenizer"
-    found = "its tokenizer_class is 'RobertaTokenizer', expected 'GPT2Tokenizer' as in GPT-2"
+    found = "its tokenizer_class is 'RobertaTokenizer', expected 'GPT2Tokenizer'; extras.huggingface.loading"
     assert_refused(tmp_path, files, found)
 
 
