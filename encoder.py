@@ -152,9 +152,12 @@ class Encoder:
 
     def no_token_for(self, token, piece):  # -> str
         """The message for a token that the vocabulary lacks; it names a character that needs it."""
-        spelled = {c: "".join(self.byte_encoder[byte] for byte in c.encode()) for c in piece}
-        lacking = (c for c in piece if token in spelled[c] and spelled[c] not in self.encoder)
-        byte = self.byte_decoder[token[0]]
+
+        def needs_it(character):
+            spelled = "".join(self.byte_encoder[byte] for byte in character.encode())
+            return token in spelled and spelled not in self.encoder
+
+        lacking, byte = filter(needs_it, piece), self.byte_decoder[token[0]]
         found = f"the model's vocabulary has no token for {next(lacking, piece)!r}"
         return f"{found} (byte 0x{byte:02x}): leave it out"
 

@@ -131,8 +131,9 @@ def convert(
     Raises ModelError for a file that holds no such model, ValueError for an option that is missing or wrong.
     """
     file = Path(file)
-    if not_weights(file.name):
-        raise ModelError(file, not_weights(file.name))
+    other = not_weights(file.name)
+    if other:
+        raise ModelError(file, other)
     content, found = read(file)
     state = without_prefix(found, file)
     of_adapters, of_others = {"lora_alpha": lora_alpha}, {"meta": meta, "tokenizer": tokenizer}

@@ -33,6 +33,7 @@ from extras.huggingface.loading import huggingface_name
 from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s, tokenizer_json
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
+from extras.huggingface.vocabulary import steps_of
 from files import needs, printable, say_if_large, shown
 from names import MODELS_DIR
 from utils import load_encoder_hparams_and_params
@@ -161,12 +162,13 @@ def write_tokenizer(folder, encoder, n_ctx):
 def tokenizer_config(encoder, n_ctx):  # -> {field: value}
     """The fields of tokenizer_config.json; as transformers has it, only special tokens are named."""
     is_prepared = isinstance(encoder, PreparedEncoder)
+    steps = steps_of(encoder.settings, "pre_tokenizer") if is_prepared else []
     ends = [encoder.decoder[i] for i in sorted(encoder.stop_ids)]
     end = next((token for token in ends if token in encoder.special_tokens), None)
     begin = encoder.decoder.get(encoder.begin_id)
     return {
         "tokenizer_class": "PreTrainedTokenizerFast" if is_prepared else "GPT2Tokenizer",
-        "add_prefix_space": is_prepared and "'add_prefix_space': True" in str(encoder.settings),
+        "add_prefix_space": any(step.get("add_prefix_space", False) for step in steps),
         "model_max_length": n_ctx,
         "eos_token": end,
         "unk_token": end,

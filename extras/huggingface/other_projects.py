@@ -12,12 +12,13 @@ import numpy as np
 from extras.huggingface.config import to_hparams
 from extras.huggingface.loading import huggingface_name, is_mask
 from extras.huggingface.pickle_files import Settings
+from extras.huggingface.tensors import WRAPPERS
 from files import AGAIN, MIXED_UP, ModelError, shown
 from weights import PRESETS, shapes, to_float32
 
 WTE, WPE, LM_HEAD = "transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight"
 BLOCK = re.compile(r"((?:[^.]+\.)*?)(?:transformer\.)?(?:h|trf_blocks)\.\d+\.")  # what is before a block
-WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # PyTorch's own
+WRAPPED = re.compile(rf"(?:{'|'.join(WRAPPERS)})\.")
 RASCHKA = (  # names in LLMs-from-scratch, and in transformers
     (r"^tok_emb\.", "transformer.wte."),
     (r"^pos_emb\.", "transformer.wpe."),
@@ -54,7 +55,7 @@ def without_prefix(state, file):  # {name: array} -> {name: array}
 
     Raises ModelError for two models in one file.
     """
-    names = {name: WRAPPERS.sub("", name) for name in state}
+    names = {name: WRAPPED.sub("", name) for name in state}
     prefixes = sorted({match[1] for match in map(BLOCK.match, names.values()) if match})
     if len(prefixes) > 1:
         first, second = (shown(repr(prefix), 50) for prefix in prefixes[:2])

@@ -39,7 +39,7 @@ DTYPES = {
     "I8": "i1",
     "I64": "<i8",
 }
-WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "pretrained_model")
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # PyTorch's own
 # beside a language model: a value head of TRL, and the task heads of transformers
 HEADS = re.compile(r"v_head\..+|(score|classifier|qa_outputs|multiple_choice_head\.summary)\.(weight|bias)")
 
@@ -101,15 +101,16 @@ def read_shards(index, suffix, find, read):  # -> {name: tensor}
 
 
 def check_names(tensors, path):
-    """Raise ModelError if all names begin with a prefix from training, which transformers does not expect.
+    """Raise ModelError for names with parts from training, which transformers does not expect.
 
-    Such as _orig_mod. from torch.compile, module. from DataParallel, model. from Lightning, pretrained_model.
-    from TRL. path: of the file, or of its index.
+    Before every name, such as model. from Lightning; or before some, or inside, as _orig_mod. from
+    torch.compile, module. from DataParallel, pretrained_model. from TRL. path: of the file, or of its index.
     """
     names = [name for name in tensors if not HEADS.fullmatch(name)]
     wte = next((name for name in names if name.endswith(".wte.weight")), "wte.weight")
     prefix = wte.removesuffix("wte.weight").removesuffix("transformer.")
-    is_wrapped = any(f".{wrapper}." in f".{name}" for name in names for wrapper in WRAPPERS)
+    wrappers = (*WRAPPERS, "module", "pretrained_model")
+    is_wrapped = any(f".{wrapper}." in f".{name}" for name in names for wrapper in wrappers)
     if prefix and (is_wrapped or all(name.startswith(prefix) for name in names)):
         problem = f"the names of its tensors begin with {shown(prefix)}, which training put before them"
         raise ModelError(path, problem, f"to strip it, run {convert_command(path)}")

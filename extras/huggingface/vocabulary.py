@@ -84,8 +84,7 @@ def read_vocabulary(model):  # -> dict, as in tokenizer.json
         there = next((f"{file} alone" for file, path in paths.items() if path), "no tokenizer")
         advice = "copy tokenizer.json, or both vocab.json and merges.txt, from the model that was trained"
         raise ModelError(model, f"it has {there}", advice)
-    settings = as_gpt2s(read_json(paths["vocab.json"]), read_merges(paths["merges.txt"]))
-    return settings | {"decoder": BYTE_LEVEL}
+    return as_gpt2s(read_json(paths["vocab.json"]), read_merges(paths["merges.txt"]))
 
 
 def merges_of(tokenizer):  # content of tokenizer.json -> [(token, token), ...]

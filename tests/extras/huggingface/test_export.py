@@ -209,6 +209,8 @@ def test_another_preparation_of_a_text_comes_back(tmp_path, tiny, params, normal
     encoder = PreparedEncoder(settings, stripping, tiny[0].encoder, tiny[0].bpe_ranks)
     assert encoder.encode("the Fox") == tiny[0].encode(" the fox" if normalizer else " the Fox")
     assert_comes_back(tmp_path, encoder, params, "The Fox <|endoftext|> the fox")
+    config = json.loads((tmp_path / "1" / "tokenizer_config.json").read_text())
+    assert config["add_prefix_space"] is True and config["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_arrays_in_another_order_of_memory_are_written_right(tmp_path, tiny, params):
