@@ -33,14 +33,16 @@ PIECES = regex.compile(
 
 
 def bytes_to_unicode():  # -> {byte: character}
-    """A visible character for each of the 256 bytes, so that tokens can be printed and stored in files.
+    """A visible character for each of the 256 bytes, for printing tokens and for files.
 
-    A byte that is a visible character in Latin-1 keeps it; the other 68 are given the characters from U+0100
-    up, so the space is "Ġ". The order is that of the first 256 ids in OpenAI's vocabulary.
+    A byte that is a visible character in Latin-1 keeps it; the other 68 are given the
+    characters from U+0100 up, so the space is "Ġ". The order is that of the first 256 ids
+    in OpenAI's vocabulary.
     """
     visible = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in visible]
-    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    moved = {byte: chr(256 + i) for i, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in visible} | moved
 
 
 class Encoder:
@@ -162,7 +164,7 @@ class Encoder:
         return f"{found} (byte 0x{byte:02x}): leave it out"
 
     def merge(self, tokens):  # list of tokens -> list of tokens
-        """Merge the pair learned first, the leftmost if it occurs twice, until no learned pair is left."""
+        """Merge the pair learned first, the leftmost of several, until none is left."""
         tokens = list(tokens)
         rank = self.bpe_ranks.get
         while len(tokens) > 1:
