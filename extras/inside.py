@@ -65,6 +65,14 @@ def with_activation(params, act):  # -> params
     return params | {"blocks": blocks}
 
 
+def without_head(params, n_head, layer, head):  # -> params
+    """The same model, in which a head adds nothing: the rows of c_proj that take in its output are 0."""
+    w = params["blocks"][layer]["attn"]["c_proj"]["w"].copy()
+    d_head = len(w) // n_head
+    w[head * d_head : (head + 1) * d_head] = 0
+    return replace(params, f"h{layer}/attn/c_proj/w", w)
+
+
 def replace(params, path, array):  # -> params
     """The same model except for one array, named as in the checkpoint: "wpe", "h0/attn/c_attn/w".
 

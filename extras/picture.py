@@ -1,7 +1,7 @@
 """One picture of a text: how likely the model found each token, and what one head looks back at.
 
 It looks back from the last token of the text. Unless a head is given, it is the one that the next token needs
-most: each is cut in turn, and without this one the next token is least likely.
+most: each head is cut in turn, and the next token is least likely without this one.
 
     python -m extras.picture "The little fox looked at the old wolf, and the old" fox.svg --model_size tiny
 """
@@ -23,8 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 import gpt2
-from extras import inside, scoring
-from extras.plots import Figure, in_percent, spelled, tokens_in_words
+from extras import inside, scoring, style
+from extras.style import in_percent, tokens_in_words, weights_in_words
 from files import needs
 from names import MODELS_DIR
 from text import announce_reading, encoded, read_prompt, say_if_plain
@@ -32,10 +32,6 @@ from utils import open_model
 
 with needs("requirements-extras.txt"):
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.font_manager import findfont, get_font
-    from matplotlib.patches import FancyBboxPatch, PathPatch
-    from matplotlib.path import Path as Curve
 
 HELP = """\
 python -m extras.picture TEXT FILE [--option value]    a text as the model sees it
@@ -50,27 +46,14 @@ FILE                 the picture, a new file, .svg or .png; what it shows is als
                      how many tokens the model adds, at most
 --special            read special tokens in the text as tokens, as in gpt2.py
 """
-WIDTH, EDGE = 900, 24  # in pixels, 96 to the inch, as are all sizes below
-FINER = 10  # texts are measured this much larger, because letters are rounded to whole pixels
+WIDTH, EDGE = 900, 24  # in pixels, 96 to the inch
 N_FIT = 60  # tokens: more, even upright, would not fit side by side
-PRINTED = 0.05  # a weight above this has its number
-DARKEST = 7  # nats: beyond, shades get no darker
-GROUND, FIRST, INK, QUIET, BLUE, ORANGE = "#fbfaf7", "#eeeeec", "#222222", "#6b6b6b", "#1f4e79", "#e07036"
-SERIF, SANS, MONO = "DejaVu Serif", "DejaVu Sans", ("DejaVu Sans Mono", "DejaVu Sans")
 
 # ---- numbers -----------------------------------------------------------------------------------------------
 
 
-def without_head(params, n_head, block, head):  # -> params
-    """The same model, in which a head adds nothing: the rows of c_proj that take in its output are 0."""
-    w = params["blocks"][block]["attn"]["c_proj"]["w"].copy()
-    d_head = len(w) // n_head
-    w[head * d_head : (head + 1) * d_head] = 0
-    return inside.replace(params, f"h{block}/attn/c_proj/w", w)
-
-
 def probability(next_id, ids, params, n_head):  # -> from 0 to 1
-    """How likely an id is after these."""
+    """How likely next_id is after these ids."""
     hidden = gpt2.transformer(ids, **params, n_head=n_head)
     return float(gpt2.softmax(gpt2.next_logits(hidden[-1], params))[next_id])
 
@@ -79,7 +62,7 @@ def most_needed_head(next_id, ids, params, n_head):  # -> block, head
     """The head without which next_id is least likely; a forward pass for each head."""
     heads, left = [*np.ndindex(len(params["blocks"]), n_head)], {}
     for head in tqdm(heads, "cutting heads", disable=None):
-        left[head] = probability(next_id, ids, without_head(params, n_head, *head), n_head)
+        left[head] = probability(next_id, ids, inside.without_head(params, n_head, *head), n_head)
     return min(left, key=left.get)
 
 
@@ -139,115 +122,29 @@ def what_it_does(token, p, p_without, n_heads):  # -> sentence
 # ---- the picture -------------------------------------------------------------------------------------------
 
 
-def label(token):  # str -> str
-    """A token as `plots.spelled` shows it, in which what the fonts cannot draw is escaped too."""
-    fonts = [get_font(findfont(name)) for name in MONO]
-    known = {c for c in token if c.isprintable() and any(font.get_char_index(ord(c)) for font in fonts)}
-    return spelled("".join(c if c in known | {"\n"} else c.encode("unicode_escape").decode() for c in token))
-
-
-def put(axes, text, size, family, **style):  # -> Text
-    """A text of this size, to be measured and then moved to its place."""
-    return axes.text(0, 0, text, size=0.75 * size, family=family, **{"color": INK} | style)
-
-
-def measured(texts):  # -> widths, heights: two of [n]
-    """The sizes of texts, wherever they are."""
-    renderer = RendererAgg(1, 1, 96 * FINER)
-    boxes = [text.get_window_extent(renderer, dpi=96 * FINER) for text in texts]
-    return np.array([(box.width, box.height) for box in boxes]).T / FINER
-
-
-def flow(lengths, gap):  # -> row, x for each
-    """The places of things side by side, line after line."""
-    row, x = 0, EDGE
-    for length in lengths:
-        if x > EDGE and x + length > WIDTH - EDGE:
-            row, x = row + 1, EDGE
-        yield row, x
-        x += length + gap
-
-
-def write(axes, y, sentence, size, family):  # -> y of the last line
-    """A sentence from y on, word by word, its tokens in a monospace."""
-    texts = []
-    for i, part in enumerate(sentence):
-        words, kind = ([label(part)], MONO) if i % 2 else (part.split(), family)
-        texts += [put(axes, word, size, kind) for word in words]
-    for text, (row, x) in zip(texts, flow(measured(texts)[0], 0.32 * size)):
-        text.set_position((x, y + 1.4 * size * row))
-    return y + 1.4 * size * row
-
-
-def chips(axes, y, tokens, likely, framed=None, note="", **style):  # -> y below
-    """A chip for each token: its text, under it its probability; then a note, in quiet letters."""
-    names = [put(axes, label(token), 13.5, MONO, **style) for token in tokens]
-    numbers = [put(axes, "" if np.isnan(p) else in_percent(p), 11, SANS) for p in likely]
-    note = put(axes, note, 11.5, SANS, color=QUIET)
-    lengths = np.maximum(measured(names)[0], measured(numbers)[0]) + 10
-    *places, (row, x) = flow([*lengths, *measured([note])[0]], 5)
-    note.set_position((x + 5, y + 24 + 46 * row))
-    for i, ((row, x), p) in enumerate(zip(places, likely)):
-        top, middle = y + 46 * row, x + lengths[i] / 2
-        surprise = min(-np.log(max(p, 1e-9)) / DARKEST, 1)
-        shade = FIRST if np.isnan(p) else (ORANGE, 0.06 + 0.9 * surprise)
-        shape, edge = "round,pad=0,rounding_size=5", BLUE if i == framed else "none"
-        axes.add_patch(FancyBboxPatch((x, top), lengths[i], 40, shape, fc=shade, ec=edge))
-        names[i].set(position=(middle, top + 17), ha="center")
-        numbers[i].set(position=(middle, top + 33), ha="center")
-    return top + 46
-
-
-def arcs(axes, y, tokens, weights):  # -> y below
-    """From the last token back to each: as thick as the weight, which is printed if it is above PRINTED."""
-    last, room = len(tokens) - 1, WIDTH - 2 * EDGE
-    thick = ["bold" if i in (np.argmax(weights), last) else "normal" for i in range(last + 1)]
-    names = [put(axes, label(token), 13, MONO, weight=t) for token, t in zip(tokens, thick)]
-    printed = [f"{weight:.2f}" if weight > PRINTED else "" for weight in weights]
-    numbers = [put(axes, number, 11, SANS, weight=t, color=BLUE) for number, t in zip(printed, thick)]
-    lengths = np.maximum(measured(names)[0], measured(numbers)[0])
-    upright = bool(sum(lengths) + 8 * last > room)
-    for text in names + numbers:
-        text.set(rotation=90 * upright, ha="center", va="top")
-    lengths = np.full(last + 1, 14) if upright else lengths
-    gap = min((room - sum(lengths)) / max(last, 1), 44)
-    places = EDGE + np.cumsum(lengths + gap) - gap - lengths / 2
-    depths, y = measured(names)[1], y + (105 if last else 60)
-    for i, x in enumerate(places):
-        names[i].set_position((x, y + 7))
-        numbers[i].set_position((x, y + 11 + depths[i]))
-        height, loop = (60, 40) if i == last else (115 * ((last - i) / last) ** 0.6, 0)
-        points = [(x, y), (x - loop, y - height), (places[-1] + loop, y - height), (places[-1], y)]
-        axes.add_patch(PathPatch(Curve(points, [1, 4, 4, 4]), fc="none", ec=BLUE, lw=7.5 * weights[i]))
-    return y + 11 + max(depths) + (32 if upright else 14)
-
-
 def picture(tokens, new_tokens, likely, weights, title, does):  # -> figure
-    """Everything in its place, from the top down; the height follows."""
-    n, figure = len(tokens), Figure(dpi=96, facecolor=GROUND)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH))
-    axes.axis("off")
-    y = write(axes, 36, ["How likely the model found each token: the darker, the less likely"], 17, SERIF)
-    y = chips(axes, y + 16, tokens, likely[:n], framed=n - 1)
-    y = chips(axes, y, new_tokens, likely[n:], note="written by the model", style="italic")
-    y = write(axes, y + 36, title, 17, SERIF)
-    y = write(axes, y + 23, does, 12.5, SANS)
-    height = arcs(axes, y + 6, tokens, weights) + EDGE
-    axes.set_ylim(height, 0)
-    figure.set_size_inches(WIDTH / 96, height / 96)
-    return figure
+    """Everything in its place, from the top down; the height is what that takes."""
+    axes, n, across = style.canvas(WIDTH), len(tokens), {"left": EDGE, "right": WIDTH - EDGE}
+    rated = [["" if np.isnan(p) else in_percent(p) for p in likely], [*map(style.shade, likely)]]
+    given, new = ([part[:n] for part in rated], [part[n:] for part in rated])
+    heading = "How likely the model found each token: the darker, the less likely"
+    y = style.write(axes, 36, [heading], style.TITLE, style.SERIF, **across)
+    y = style.chips(axes, y + 16, tokens, *given, framed=n - 1, **across)
+    y = style.chips(axes, y, new_tokens, *new, note="written by the model", style="italic", **across)
+    y = style.write(axes, y + 36, title, style.TITLE, style.SERIF, **across)
+    y = style.write(axes, y + 23, does, 12.5, style.SANS, **across)
+    return style.cut(axes, style.arcs(axes, y + 6, tokens, weights, **across) + EDGE)
 
 
 def in_words(tokens, new_tokens, likely, weights, title, does):  # -> str
     """The same for those who cannot see it."""
     n = len(tokens)
     text = ", ".join(filter(None, [repr(tokens[0]), tokens_in_words(tokens[1:], likely[1:n])]))
-    looks = [f"{token!r} {weight:.2f}" for token, weight in zip(tokens, weights) if weight > PRINTED]
     title, does = ("".join(repr(part) if i % 2 else part for i, part in enumerate(s)) for s in (title, does))
     return (
         f"A text, with the probability that the model gave each token: {text}. Written by the model: "
-        f"{tokens_in_words(new_tokens, likely[n:])}. {title}. Weights above {PRINTED}: "
-        f"{', '.join(looks) or 'none'}. {does}"
+        f"{tokens_in_words(new_tokens, likely[n:])}. {title}. "
+        f"{weights_in_words(tokens, weights)} {does}"
     )
 
 
@@ -260,7 +157,7 @@ def draw(ids, params, n_head, encoder, n_tokens_to_generate=6, head=None):  # ->
     n, new_ids = len(ids), continuation(ids, params, n_head, n_tokens_to_generate, encoder.stop_ids)
     n_heads = 1 if head else len(params["blocks"]) * n_head
     block, head = head or most_needed_head(new_ids[0], ids, params, n_head)
-    cut = without_head(params, n_head, block, head)
+    cut = inside.without_head(params, n_head, block, head)
     p, p_without = (probability(new_ids[0], ids, model, n_head) for model in (params, cut))
     likely = np.array([np.nan, *np.exp(-scoring.nats([*ids, *new_ids], params, n_head))])
     weights = [*inside.attention_maps(ids, **params, n_head=n_head)][block][head, -1]

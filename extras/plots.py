@@ -1,328 +1,160 @@
 """Pictures of a model: arrays in, a matplotlib figure out, and the same in words for those who cannot see it.
 
 Every picture is drawn by a function that returns (figure, alt); alt is made from the numbers that are drawn.
-Shades of one colour keep their order in grey and for the colour-blind; lines differ in dash and marker too.
+How they look is in `style`. Those that shade cells are in `maps`, bars and lines in `charts`; all of them can
+be used from here.
 """
-
-import re
 
 import numpy as np
 
-from files import needs
+from extras import style
+from extras.charts import bars, curves, next_tokens, shares
+from extras.maps import heatmap, layers_and_heads, one_query, strips
+from extras.style import ACROSS, EDGE, QUIET, WIDTH, counted, in_percent, new_figure, spelled
 
-with needs("requirements-extras.txt"):
-    from matplotlib.colors import CenteredNorm, LogNorm, Normalize
-    from matplotlib.figure import Figure
+__all__ = ["heatmap", "layers_and_heads", "one_query", "strips"]  # from `maps`
+__all__ += ["bars", "curves", "next_tokens", "shares"]  # from `charts`
+__all__ += ["text_by_probability", "tokens", "arcs", "places"]
+__all__ += ["WIDTH", "new_figure"]  # from `style`, for pictures of your own
 
-LINES = (("#000000", "-", "o"), ("#0072b2", "--", "s"), ("#d55e00", "-.", "^"), ("#7a7a7a", ":", "D"))
-BLUE, NOTHING = "#0072b2", "#e4e4e4"
-WIDTH = 7.5  # of a figure, in inches: one column of a notebook
-LONGEST = 24  # characters in a label, at most
-N_NAMES = 20  # at most this many below an axis
-N_IN_CELLS = 14  # a map of at most this many columns has its numbers printed in its cells
-FAINT = 0.1  # the darkest shade stands for at least this, so that no dark cell says 0.00
-CENTRED = {"ha": "center", "va": "center"}
+AROUND = (1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)  # places to try for a name
 
-# ---- parts of pictures -------------------------------------------------------------------------------------
-
-
-def new_figure(width, height, *grid, **options):  # inches -> figure, axes or an array of them
-    """An empty figure. grid: n_rows, n_columns; options: those of `Figure.subplots`."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(*grid, **options)
-
-
-def spelled(token):  # str -> str
-    """A token as a label: short, spaces at its ends and line breaks made visible, $ not read as a formula."""
-    token = token if len(token) <= LONGEST else token[: LONGEST - 1] + "…"
-    token = re.sub("^ +| +$", lambda spaces: "␣" * len(spaces[0]), token)
-    token = token.replace("\n", "↵").replace("$", r"\$")
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in token)
-
-
-def name_rows(axes, names):
-    """Put names at 0, 1, 2 ... on the y axis."""
-    axes.set_yticks(range(len(names)), map(spelled, names))
-
-
-def name_below(axes, names):
-    """Put names at 0, 1, 2 ... on the x axis, slanted; if there are too many, only every second, third ..."""
-    step = -(-len(names) // N_NAMES)
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(0, len(names), step), map(spelled, names[::step]), **slanted)
-
-
-def in_percent(p):  # -> str
-    """A probability for a reader, with one decimal."""
-    return f"{100 * p:.1f} %"
-
-
-def counted(n, noun):  # -> str
-    """A number and its noun, in the plural if need be."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def tokens_in_words(tokens, probabilities):  # n strings, [n] -> str
-    """Each token with its probability."""
-    return ", ".join(f"{token!r} {in_percent(p)}" for token, p in zip(tokens, probabilities))
-
-
-def ink(colour):  # red, green, blue -> colour of a text on it
-    """Black or white, whichever stands out (by relative luminance, as in WCAG 2.2)."""
-    return "black" if np.dot(np.array(colour[:3]) ** 2.2, [0.2126, 0.7152, 0.0722]) > 0.18 else "white"
-
-
-# ---- pictures ----------------------------------------------------------------------------------------------
-
-
-def next_tokens(probabilities, tokens, control=None):  # [n], n strings, [n] -> figure, alt
-    """A bar for each token's probability, the first on top; control: another model's, as diamonds."""
-    n = len(tokens)
-    figure, axes = new_figure(WIDTH * 0.8, 0.6 + 0.28 * n)
-    axes.barh(range(n), probabilities, color=BLUE)
-    for row, p in enumerate(probabilities):
-        axes.text(p + 0.025, row, in_percent(p), va="center")
-    if control is not None:
-        axes.plot(control, range(n), "D", markerfacecolor="white", markeredgecolor="black", label="control")
-        axes.legend(loc="lower right")
-    name_rows(axes, tokens)
-    axes.set(xlim=(-0.02, 1.15), ylim=(n - 0.4, -0.6), xlabel="probability of being next")
-    alt = tokens_in_words(tokens, probabilities)
-    if control is not None:
-        alt += f"; the control gives each at most {100 * max(control):.2g} %"
-    return figure, f"Bar chart: probabilities of the next token. {alt}."
+# ---- texts -------------------------------------------------------------------------------------------------
 
 
 def text_by_probability(tokens, probabilities):  # n strings, [n] -> figure, alt
-    """The text, each token in a box: the darker, the less expected; below it, its probability."""
-    n_columns = 64
-    places, row, column = [], 0, 0
-    for token in tokens:
-        width = max(len(spelled(token)) + 1, 6)
-        if column + width > n_columns and column:
-            row, column = row + 1, 0
-        places.append((row, column, width))
-        column += width
-    figure, axes = new_figure(WIDTH, 0.55 * (row + 1))
-    for token, p, (row, column, width) in zip(tokens, probabilities, places):
-        shade = 1 - 0.85 * (1 - p) ** 2
-        axes.fill_between([column, column + width - 0.25], row, row + 0.6, color=str(shade), ec="black")
-        middle, colour = column + width / 2, ink([shade] * 3)
-        axes.text(middle, row + 0.3, spelled(token), family="monospace", color=colour, **CENTRED)
-        axes.text(middle, row + 0.8, in_percent(p), size=8, **CENTRED)
-    axes.set(xlim=(0, n_columns), ylim=(row + 1, 0))
-    axes.axis("off")
-    words = tokens_in_words(tokens, probabilities)
-    return figure, f"The text token by token, each with the probability that the model gave it: {words}."
+    """The text as chips: the darker, the less expected; in each, below its token, its probability."""
+    sheet, percents = style.canvas(), ["" if np.isnan(p) else in_percent(p) for p in probabilities]
+    y = style.chips(sheet, EDGE, tokens, percents, [*map(style.shade, probabilities)])
+    y = style.write(sheet, y + 12, ["the darker, the less likely"], style.SMALL, style.SANS, color=QUIET)
+    words = style.tokens_in_words(tokens, probabilities)
+    alt = f"The text token by token, each with the probability that the model gave it: {words}."
+    return style.cut(sheet, y + EDGE), alt
 
 
-def heatmap(values, rows, columns, title, noise_floor=None):  # [n_rows, n_columns] -> figure, alt
-    """A cell for each number, darker for more, white for 0 and below; grey where there is none (NaN).
+def tokens(rows, names=None, numbers=None, shades=None):  # -> figure, alt
+    """Rows of tokens as chips. rows: a list of lists of strings; names: of the rows.
 
-    With a noise_floor, shades are logarithmic from there to 1, and smaller numbers, which mean nothing, are
-    drawn as dots. Numbers are printed in the cells if they fit, so that no shade need be read.
+    numbers: what to write below the tokens, as rows; shades: from 0 to 1, as rows, in orange for surprise or
+    for what is pointed at. Rows of one length are set as columns if they fit.
     """
-    n_rows, n_columns = values.shape
-    printed = n_columns <= N_IN_CELLS
-    room = 1 + 0.07 * max(len(spelled(name)) for name in columns)  # for the title and the names below
-    if noise_floor is None:
-        drawn, noisy = values, np.zeros(values.shape, bool)
-        norm = Normalize(0, max(np.nanmax(values), FAINT))
-        words = map_in_words(values, rows, columns)
-    else:
-        drawn, noisy = np.maximum(values, noise_floor), values < noise_floor
-        norm = LogNorm(noise_floor, 1)
-        words = errors_in_words(values, rows, columns, noise_floor)
-    figure, axes = new_figure(WIDTH, room + (0.36 if printed else 0.28) * n_rows)
-    axes.set_facecolor(NOTHING)
-    shades = axes.imshow(drawn, cmap="Blues", norm=norm, aspect="auto")
-    name_below(axes, columns)
-    name_rows(axes, rows)
-    axes.set_title(title)
-    if not printed:
-        figure.colorbar(shades)
-    for (row, column), value in np.ndenumerate(drawn):
-        if noisy[row, column] or printed and not np.isnan(value):
-            text = "·" if noisy[row, column] else cell_text(value, in_powers=noise_floor is not None)
-            axes.text(column, row, text, size=8, color=ink(shades.to_rgba(value)), **CENTRED)
-    down = f"{counted(n_rows, 'row')}, {rows[0]!r} to {rows[-1]!r}"
-    across = f"{counted(n_columns, 'column')}, {columns[0]!r} to {columns[-1]!r}"
-    return figure, f"Heat map: {title}. {down}; {across}. {words}"
+    sheet, y, room = style.canvas(), EDGE, 0
+    if names:
+        room = style.widest([*map(spelled, names)], style.SMALL, style.font(names)) + 12
+    lengths = column_lengths(rows, numbers, ACROSS - 2 * EDGE - room)
+    for i, row in enumerate(rows):
+        under = [str(number) for number in numbers[i]] if numbers else None
+        fills = [style.SURPRISE(float(shade)) for shade in shades[i]] if shades else [style.PANEL] * len(row)
+        if names:
+            sheet.text(EDGE, y + 17, spelled(names[i]), family=style.font(names), **style.NOTE)
+        y = style.chips(sheet, y, row, under, fills, left=EDGE + room, lengths=lengths)
+    total = sum(map(len, rows))
+    alt = f"{counted(len(rows), 'row')} of tokens, {total} in all. {rows_in_words(rows, names, numbers)}."
+    return style.cut(sheet, y - 6 + EDGE), alt
 
 
-def cell_text(value, in_powers):  # -> str
-    """A number in few characters: 0.20, or 2e-1 in powers of ten."""
-    if in_powers:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+00", "")
-    return f"{round(value, 2) + 0:.2f}"  # + 0: no -0.00
-
-
-def map_in_words(values, rows, columns):  # -> str
-    """The largest number and where it is."""
-    row, column = np.unravel_index(np.nanargmax(values), values.shape)
-    place = f"row {rows[row]!r}, column {columns[column]!r}"
-    return f"The largest number is {values[row, column]:.2f}, in {place}."
-
-
-def errors_in_words(values, rows, columns, noise_floor):  # -> str
-    """The rows that are all noise; for every other row, how many cells are not, and the largest number."""
-    floor, quiet, loud = cell_text(noise_floor, in_powers=True), [], []
-    for name, row in zip(map(repr, rows), values):
-        above = row >= noise_floor
-        if not above.any():
-            quiet.append(name)
-            continue
-        below = [repr(columns[i]) for i in np.flatnonzero(row < noise_floor)]
-        but = f" (all but {', '.join(below)})" if 0 < len(below) <= 3 else ""
-        largest = cell_text(np.nanmax(row), in_powers=True)
-        loud.append(f"in {name} {counted(above.sum(), 'cell')}{but}, up to {largest}")
-    words = f"Rows of noise only, below {floor}: {', '.join(quiet) or 'none'}."
-    return f"{words} Above it: {'; '.join(loud)}." if loud else words
-
-
-def layers_and_heads(maps):  # [n_layer, n_head, n_seq, n_seq] -> figure, alt
-    """The attention weights of all heads as thumbnails: a row for each layer."""
-    n_layer, n_head, n_seq, _ = maps.shape
-    side = min(1.1, 9 / n_head)
-    figure = Figure(figsize=(0.5 + side * n_head, 0.5 + side * n_layer), layout="compressed")
-    grid = figure.subplots(n_layer, n_head, squeeze=False)
-    for (layer, head), axes in np.ndenumerate(grid):
-        axes.imshow(maps[layer, head], cmap="Blues", vmin=0, vmax=1)
-        axes.set(xticks=[], yticks=[])
-        if layer == 0:
-            axes.set_title(f"head {head}" if n_head <= 8 else head, size=10)
-        if head == 0:
-            axes.set_ylabel(f"layer {layer}" if n_layer <= 8 else layer, size=10)
-    before = np.diagonal(maps, -1, axis1=-2, axis2=-1).sum(axis=-1) / max(n_seq - 1, 1)
-    layer, head = np.unravel_index(before.argmax(), before.shape)
-    return figure, (
-        f"{counted(n_layer, 'row')} of {counted(n_head, 'thumbnail')}, each a heat map of {n_seq} by {n_seq} "
-        f"attention weights. The head that looks most at the token just before is head {head} of layer "
-        f"{layer}: {before[layer, head]:.2f} on average."
-    )
-
-
-def one_query(scores, scaled, masked, weights, values, tokens, query):  # -> figure, alt
-    """One row of attention in five panels: scores, scaled, masked, after softmax, and the weighted values.
-
-    The first four are [n_k], values [n_k, d_head]. tokens: those looked at; query: the index of the one that
-    looks. The last row of the last panel is the sum: the head's output.
-    """
-    n_k = len(tokens)
-    figure, panels = new_figure(
-        WIDTH * 1.3, 1.3 + 0.3 * n_k, 1, 5, sharey=True, width_ratios=[1, 1, 1, 1, 1.6]
-    )
-    titles = (
-        "1 scores\nq · k",
-        "2 scaled\n/ √d_head",
-        "3 masked\nlater: -∞",
-        "4 softmax\nsum 1",
-        "5 weight × value\norange < 0 < purple",
-    )
-    for axes, row in zip(panels, (scores, scaled, masked, weights)):
-        signed_bars(axes, row)
-    weighted = np.vstack([weights[:, None] * values, weights @ values])
-    panels[4].imshow(weighted, cmap="PuOr", norm=CenteredNorm(), aspect="auto")
-    panels[4].axhline(n_k - 0.5, color="black")
-    for axes, title in zip(panels, titles):
-        axes.set_title(title, size=10)
-        axes.set_xticks([])
-    name_rows(panels[0], [*tokens, "sum"])
-    panels[0].get_yticklabels()[query].set_weight("bold")
-    best = np.argsort(-weights)[:3]
-    looked = ", ".join(f"{tokens[key]!r} {weights[key]:.2f}" for key in best)
-    n_later = int(np.isinf(masked).sum())
-    return figure, (
-        f"Five panels that show how {tokens[query]!r}, token {query}, looks at {counted(n_k, 'token')}. "
-        f"Scores run from {scores.min():.2f} to {scores.max():.2f}; once scaled, from {scaled.min():.2f} to "
-        f"{scaled.max():.2f}. The mask hides {counted(n_later, 'later token')}. After softmax, the largest "
-        f"weights are {looked}. The weighted values add up to a vector of {values.shape[1]} numbers."
-    )
-
-
-def signed_bars(axes, row):  # [n]
-    """A bar from 0 to each number, and the number beside it; -∞ has no bar."""
-    finite = np.where(np.isfinite(row), row, 0)
-    axes.barh(range(len(row)), finite, color=BLUE)
-    room = np.ptp([*finite, 0]) or 1
-    axes.set_xlim(min(0, finite.min()) - 0.5 * room, max(0, finite.max()) + 0.5 * room)
-    for place, (value, end) in enumerate(zip(row, finite)):
-        text = f"{value:.2f}" if np.isfinite(value) else "-∞"
-        axes.text(max(end, 0), place, f" {text}", va="center", size=8)
-    axes.axvline(0, color="black", linewidth=0.8)
-
-
-def curves(x, lines, xlabel, ylabel, span=None, scale="linear", noise_floor=None):  # -> figure, alt
-    """A line for each name; it breaks where a number is NaN, infinite or, on a log scale, not positive.
-
-    x: [n] numbers or names; lines: {name: [n]}; span: the ends of the y axis; scale: "linear" or "log".
-    noise_floor: on a log scale, a grey band covers smaller numbers, which mean nothing; those below the band
-    are drawn at its lower edge.
-    """
-    figure, axes = new_figure(WIDTH, 3.4)
-    named = isinstance(x[0], str)
-    places = range(len(x)) if named else x
-    lowest = -np.inf if noise_floor is None else noise_floor / 1000
-    for i, (name, y) in enumerate(lines.items()):
-        colour, dash, marker = LINES[i % len(LINES)]
-        few = {"marker": marker, "markersize": 4} if len(x) <= 40 else {}
-        drawn = np.where(np.isfinite(y), np.maximum(y, lowest), np.nan)
-        if scale == "log":
-            drawn = np.where(drawn > 0, drawn, np.nan)
-        axes.plot(places, drawn, dash, color=colour, label=name, **few)
-    if named:
-        name_below(axes, x)
-    axes.set(xlabel=xlabel, ylabel=ylabel, yscale=scale)
-    if noise_floor is not None:
-        axes.axhspan(lowest, noise_floor, color=NOTHING, label="noise")
-        span = (lowest, 3) if span is None else span
-    if span is not None:
-        axes.set_ylim(span)
-    axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    words = " ".join(line_in_words(x, *line, noise_floor) for line in lines.items())
-    return figure, f"Line chart: {ylabel} by {xlabel}. {words}"
-
-
-def line_in_words(x, name, y, noise_floor):  # -> str
-    """Where a line starts, ends and peaks."""
-    (there,) = np.nonzero(np.isfinite(y))
-    if len(there) == 0:
-        return f"{name}: nothing but NaN or infinity."
-    noise_floor = -np.inf if noise_floor is None else noise_floor
-    if np.max(y[there]) < noise_floor:
-        return f"{name}: below {cell_text(noise_floor, in_powers=True)} throughout."
-    places = {"starts": there[0], "ends": there[-1]}
-    highest = there[np.argmax(y[there])]
-    if y[highest] - max(y[there[0]], y[there[-1]]) > 0.01 * np.abs(y[there]).max():
-        places["peaks"] = highest
+def rows_in_words(rows, names, numbers):  # -> str
+    """Each row's name, and its tokens with their numbers."""
     words = []
-    for word, i in places.items():
-        where = repr(x[i]) if isinstance(x[i], str) else f"{x[i]:.3g}"
-        if y[i] >= noise_floor:
-            words.append(f"{word} at {y[i]:.3g} ({where})")
-        else:
-            words.append(f"{word} below {cell_text(noise_floor, in_powers=True)} ({where})")
-    return f"{name}: {', '.join(words)}."
+    for i, row in enumerate(rows):
+        after = [f" {number}" for number in numbers[i]] if numbers else [""] * len(row)
+        said = ", ".join(f"{token!r}{number}" for token, number in zip(row, after))
+        name = names[i] if names and names[i].isprintable() else repr(names[i]) if names else ""
+        words.append(f"{name}: {said}" if name else said)
+    return "; ".join(words)
 
 
-def spread(arrays, tokens):  # {name: [n_seq, n_embd]}, n_seq strings -> figure, alt
-    """A panel for each array, with a row for each token.
+def column_lengths(rows, numbers, room):  # -> pixels for each column, or None
+    """The lengths of chips that are set as columns: of rows that have one length, if they fit."""
+    n = len(rows[0])
+    if len(rows) == 1 or any(len(row) != n for row in rows):
+        return None
+    lengths = []
+    for i in range(n):
+        length = style.widest([spelled(row[i]) for row in rows], style.TOKEN, style.MONO)
+        under = style.widest([str(row[i]) for row in numbers], style.NUMBER, style.SANS) if numbers else 0
+        lengths.append(max(length, under) + 10)
+    return lengths if sum(lengths) + 5 * (n - 1) <= room else None
 
-    A thin line goes from the token's smallest to its largest number, a thick one is its mean ± std.
-    """
-    height = 0.9 + 0.26 * len(tokens)
-    figure, grid = new_figure(WIDTH, height, 1, len(arrays), sharey=True, squeeze=False)
-    panels, words = grid[0], []
-    for axes, (name, x) in zip(panels, arrays.items()):
-        mean, std, rows = x.mean(axis=-1), x.std(axis=-1), range(len(x))
-        axes.hlines(rows, x.min(axis=-1), x.max(axis=-1), color="#7a7a7a", linewidth=1)
-        axes.hlines(rows, mean - std, mean + std, color=BLUE, linewidth=5)
-        axes.plot(mean, rows, "|", color="black")
-        axes.set_title(name, size=10)
-        axes.grid(alpha=0.3)
-        words.append(f"{name}, from {std.min():.2f} to {std.max():.2f}")
-    name_rows(panels[0], tokens)
-    panels[0].invert_yaxis()
-    ranges = f"The range and the mean of each token's numbers, for {counted(len(tokens), 'token')}"
-    return figure, f"{ranges}. Standard deviations: {'; '.join(words)}."
+
+def arcs(tokens, weights):  # n strings, [n] -> figure, alt
+    """Where the last token looks: an arc back to each token, as thick as its weight."""
+    sheet, weights = style.canvas(), np.asarray(weights, float)
+    y = style.arcs(sheet, EDGE - 14, tokens, weights)
+    return style.cut(sheet, y + EDGE - 6), (
+        f"Arcs from {tokens[-1]!r}, last of {counted(len(tokens), 'token')}, back to each, as thick as the "
+        f"attention weight. {style.weights_in_words(tokens, weights)}"
+    )
+
+
+# ---- a map of points ---------------------------------------------------------------------------------------
+
+
+def places(points, names, title="", groups=None):  # [n, 2], n strings -> figure, alt
+    """Points in the plane, each with its name; groups: n strings, each of which gets a colour."""
+    points, groups = np.asarray(points, float), [""] * len(names) if groups is None else [*groups]
+    kinds, sheet, y = [*dict.fromkeys(groups)], style.canvas(), EDGE - 8
+    if title:
+        y = style.write(sheet, EDGE + 12, [title], style.TITLE, style.SERIF) + 8
+    size = np.ptp(points, axis=0)
+    aside = style.widest([*map(spelled, names)], style.TEXT, style.font(names)) + 16
+    scale = min((ACROSS - 2 * EDGE - 2 * aside) / (size[0] or 1), 400 / (size[1] or 1))
+    height = scale * size[1] + 48
+    figure = style.cut(sheet, y + height + EDGE - 8)
+    at = (points - (points.min(axis=0) + points.max(axis=0)) / 2) * scale
+    at = at * [1, -1] + [ACROSS / 2, y + height / 2]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in at]
+    family = style.font(names)
+    for kind, (colour, _, marker) in zip(kinds, style.LINES * len(kinds)):
+        mine = [i for i, group in enumerate(groups) if group == kind]
+        sheet.plot(*at[mine].T, marker, color=colour, markersize=5.5, linestyle="none")
+    for i, name in enumerate(names):
+        colour = style.LINES[kinds.index(groups[i]) % len(style.LINES)][0]
+        text = style.put(sheet, spelled(name), style.TEXT, family, color=style.letters(colour), va="center")
+        settle(text, at[i], taken, 9)
+    for kind, (colour, *_) in zip(kinds, style.LINES * len(kinds)):
+        if kind:
+            look = {"color": style.letters(colour), "weight": "bold", "style": "italic", "va": "center"}
+            text = style.put(sheet, spelled(kind), style.TEXT, style.SERIF, **look)
+            settle(text, at[[group == kind for group in groups]].mean(axis=0), taken, 14)
+    about = f"{title}: " if title else ""
+    return figure, f"Map: {about}{counted(len(names), 'point')}. {places_in_words(points, names, groups)}"
+
+
+def settle(text, at, taken, away):
+    """Put a text near a point, where it covers least of what is there, and add its place to `taken`."""
+    width, height = (size.item() for size in style.measured([text]))
+    tries = []
+    for reach in (1, 1.6, 2.4, 3.4):
+        for order, (dx, dy) in enumerate(AROUND):
+            x = at[0] + dx * (away * reach + width / 2)
+            y = at[1] + dy * (away * reach + height / 2)
+            place = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            tries.append((sum(covered(place, other) for other in taken), reach, order, x, y, place))
+    *_, x, y, place = min(tries)
+    text.set(position=(x, y), ha="center")
+    taken.append(place)
+
+
+def covered(one, other):  # two (left, top, right, bottom) -> area
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0) * max(height, 0)
+
+
+def places_in_words(points, names, groups):  # -> str
+    """The nearest pairs; with groups, how far apart points are within and between them."""
+    n = len(names)
+    if n < 2:
+        return f"Its name is {names[0]!r}."
+    far = np.linalg.norm(points[:, None] - points, axis=-1)
+    pairs = sorted((far[i, j], i, j) for i in range(n) for j in range(i))[:3]
+    words = ", ".join(f"{names[j]!r} and {names[i]!r} ({distance:.2g})" for distance, i, j in pairs)
+    words = f"Nearest to each other: {words}."
+    same = np.array(groups)[:, None] == groups
+    within, between = far[same & ~np.eye(n, dtype=bool)], far[~same]
+    if len(within) and len(between):
+        words += (
+            f" On average, {within.mean():.2g} apart within a group, {between.mean():.2g} between groups."
+        )
+    return words

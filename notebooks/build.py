@@ -1,4 +1,4 @@
-"""Execute the notebooks and save what they print and draw.
+"""Execute the notebooks and save what they print and draw; fold the solutions in below the exercises.
 
 Outputs that agree with the saved ones are kept as they are, so that a second run changes no file.
 """
@@ -12,6 +12,7 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
 
     raise SystemExit(run("build", "requirements-dev.txt", "notebooks/build.py"))
 
+import ast
 import os
 import re
 from decimal import Decimal
@@ -27,6 +28,7 @@ NUMBERS  such as 03,09; by default all of them
 --fresh  draw every picture again: for when the drawing code has changed
 """
 HERE = Path(__file__).resolve().parent
+SOLUTION = "<details><summary>Solution</summary>"  # the last fold below an exercise
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
@@ -40,7 +42,8 @@ def execute(notebook, **environment):  # -> the same notebook, executed
 
     Raises nbclient.exceptions.CellExecutionError at the first cell that fails.
     """
-    environment = {**os.environ, "PLAINGPT_MODEL": "tiny", **environment}
+    # a slider cannot be saved: tools/play.py draws a few of its states instead
+    environment = {**os.environ, "PLAINGPT_MODEL": "tiny", "PLAINGPT_STILL": "1", **environment}
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -64,6 +67,25 @@ def joined(outputs):  # -> outputs
         else:
             found.append(output)
     return found
+
+
+# ---- solutions ---------------------------------------------------------------------------------------------
+
+
+def solutions(path):  # -> {name: source} of the solutions to a notebook's exercises
+    source = (HERE / "solutions" / f"ex{path.name[:2]}.py").read_text(encoding="utf-8")
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return {node.name: ast.get_source_segment(source, node) for node in functions}
+
+
+def fold_in(cells, answers):
+    """Write the solution of each exercise, a stub, into the fold two cells below it, after its check."""
+    for stub, hints in zip(cells, cells[2:]):
+        if "exercise" in stub.metadata.get("tags", []):
+            names = [node.name for node in ast.parse(stub.source).body]
+            code = "\n\n\n".join(answers[name] for name in names)
+            above = hints.source.partition(SOLUTION)[0]
+            hints.source = f"{above}{SOLUTION}\n\n```python\n{code}\n```\n\n</details>"
 
 
 # ---- what is kept ------------------------------------------------------------------------------------------
@@ -103,6 +125,7 @@ def build(path, fresh=False):
     """Execute and save one notebook; outputs that agree with the saved ones stay as saved, unless fresh."""
     notebook = nbformat.read(path, as_version=4)
     before = {cell.id: cell.copy() for cell in notebook.cells}
+    fold_in(notebook.cells, solutions(path))
     execute(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code" and not fresh and same_outputs(before[cell.id], cell):

@@ -1,4 +1,4 @@
-"""Eight bugs that leave a GPT-2 running, and five models with one bug each.
+"""Eight bugs that leave a GPT-2 running, five models with one bug each, and one with two.
 
 A bug changes weights, or one function of gpt2 while `planted` lasts; nothing else changes.
 """
@@ -65,21 +65,46 @@ BUGS = {  # name: a function params -> params, or the name of a function of gpt2
     "mask off by one": ("causal_mask", mask_off_by_one),
     "heads merged by reshape": ("merge_heads", merge_by_reshape),
 }
-ANONYMOUS = {  # the answers to the second exercise of notebook 09
+ANONYMOUS = {  # the answers to "five models without a name" in notebook 09
     "A": "mask off by one",
     "B": "projection transposed",
     "C": "no scale",
     "D": "mask after softmax",
     "E": "heads merged by reshape",
 }
+TWO_AT_ONCE = {"F": ["erf GELU", "no mask"]}  # and to "two bugs at once"
 
 
 @contextlib.contextmanager
 def planted(name, params):  # -> params
-    """A model with one bug, by its name in BUGS or its letter in ANONYMOUS, while the `with` lasts."""
-    bug = BUGS[ANONYMOUS.get(name, name)]
-    if callable(bug):
-        yield bug(params)
-    else:
-        with mock.patch.object(gpt2, *bug):
-            yield params
+    """A model with a bug while the `with` lasts.
+
+    name: of one in BUGS, a letter in ANONYMOUS or TWO_AT_ONCE, a list of them, or "clean", for none.
+    """
+    with contextlib.ExitStack() as stack:
+        for bug in bugs_of(name):
+            if callable(BUGS[bug]):
+                params = BUGS[bug](params)
+            else:
+                stack.enter_context(mock.patch.object(gpt2, *BUGS[bug]))
+        yield params
+
+
+def title(name):  # as in `planted` -> str
+    """A name as it is; several at once, joined."""
+    return name if isinstance(name, str) else " + ".join(map(title, name))
+
+
+def listed(names):  # a name or several -> list of names
+    """So that one name alone need not be in a list."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def bugs_of(name):  # as in `planted` -> list of names in BUGS
+    """The bugs that a name stands for. Raises ValueError for an unknown one."""
+    if isinstance(name, (list, tuple)):
+        return [bug for one in name for bug in bugs_of(one)]
+    known = {"clean": [], **TWO_AT_ONCE, **{letter: [bug] for letter, bug in ANONYMOUS.items()}}
+    if name not in BUGS and name not in known:
+        raise ValueError(f"there is no bug {name!r}: it must be one of {', '.join([*BUGS, *known])}")
+    return known.get(name, [name])

@@ -1,10 +1,11 @@
-"""The checks of notebook 03: softmax, cross-entropy and layer norm."""
+"""The checks of notebook 03: softmax, cross-entropy and layer norm, and what floating point does to them."""
 
 from functools import partial
 
 import numpy as np
 
-from tools.judging import check, compare, float32
+import gpt2
+from tools.judging import NotYet, as_array, check, choose, compare, estimate, float32, shown
 
 # ---- slow and plain ----------------------------------------------------------------------------------------
 
@@ -15,13 +16,15 @@ def each_row(f, x):  # [..., n] -> [..., n]
 
 def slow_softmax(row):  # [n] -> [n]
     """Number by number, with twice the digits."""
-    exps = [np.exp(float(x) - float(max(row))) for x in row]
+    largest = float(max(row))
+    exps = [np.exp(float(x) - largest) for x in row]
     return float32([e / sum(exps) for e in exps])
 
 
 def slow_surprise(row, target):  # [n], id -> number
-    """ln of the sum of exp(x - the target's x): -ln of its probability, and never ln 0."""
-    return np.log(sum(np.exp(float(x) - float(row[target])) for x in row))
+    """ln of the sum of exp(x), less the target's x, all with the maximum subtracted: never ln 0."""
+    row = [float(x) - float(max(row)) for x in row]
+    return np.log(sum(np.exp(row))) - row[target]
 
 
 def slow_layer_norm(row, weights):  # [n_embd] -> [n_embd]
@@ -36,6 +39,10 @@ def slow_layer_norm(row, weights):  # [n_embd] -> [n_embd]
 OTHER_ROWS = (
     "Each row was shifted or divided by other rows' maxima or sums, one for each column: keepdims=True."
 )
+FAR_BELOW = (
+    "Every exp became 0. Subtract the row's own maximum also where it is negative: then one exp is always 1."
+)
+ONE_EACH = "take one number from each, by two lists of indices, z[np.arange(n_seq), targets]."
 LAST = (
     "It is right for a matrix but not for three axes: the last axis is axis=-1, and axis=1 only in a matrix."
 )
@@ -47,12 +54,28 @@ LAST = (
 def softmax(f):
     """f(x), over the last axis, for numbers of any size."""
     random = np.random.default_rng(0).normal(0, 3, (2, 3, 5)).astype(np.float32)
-    rows = [[1, 3], [1, 2, 3], [[1, 2], [3, 5]], [0, 1000], [[0, 1], [500, 501]]]
-    cases = [({"x": x}, each_row(slow_softmax, x), wrong_softmaxes(x)) for x in (*map(float32, rows), random)]
+    rows = [[1, 3], [1, 2, 3], [[1, 2], [3, 5]], [0, 1000], [[0, 1], [1000, 2000]], [-2000, -1000]]
+    many = np.random.default_rng(1).normal(0, 1, 300).astype(np.float32)
+    many[::2] -= 20
+    sure, masked = float32([0, 1000]), float32([0, -np.inf, 1])
+    inputs = [*map(float32, rows), random, masked, many]
+    cases = [({"x": x}, each_row(slow_softmax, x), wrong_softmaxes(x)) for x in inputs]
     compare(f, cases)
+    if as_array(f(masked))[1] != 0:
+        raise NotYet("A masked score is -∞, and its share is exactly 0: do not clip.")
+    if abs(as_array(f(sure))[1] - 1) > 5e-7:
+        raise NotYet("The shares of [0, 1000] are 0 and 1: add nothing to the sum, which is never 0.")
 
 
 def wrong_softmaxes(x):  # -> {why: what a wrong function returns}
+    if x.max() < 0:
+        return {FAR_BELOW: None}
+    if np.isinf(x).any():
+        return {
+            "A masked score is -∞: exp(-∞) is 0, so its share is 0, and the others share as before.": None
+        }
+    if x.size > 100:
+        return {"It is right for a few scores, but not for 300: do not clip, and do not round.": None}
     exps, by_all, by_column = np.exp(x), np.exp(x - x.max()), np.exp(x - x.max(0))
     by_row = np.exp(x - x.max(-1, keepdims=True))
     traps = {
@@ -84,7 +107,10 @@ def wrong_softmaxes(x):  # -> {why: what a wrong function returns}
         traps[OTHER_ROWS] = [e / e.sum(-1) for e in (exps, by_all, by_row, by_other)]
         traps[OTHER_ROWS].append(by_other / by_other.sum(-1, keepdims=True))
     if np.abs(x).max() > 100:
-        why = "It is right for small numbers only: subtract each row's maximum before exp, and do not clip."
+        why = (
+            "It is right for small numbers only: subtract each row's maximum before exp, "
+            "do not clip, and add nothing to the sum."
+        )
         traps[why] = None
     if x.ndim > 2:
         traps[LAST] = None
@@ -99,8 +125,11 @@ def cross_entropy(f):
     for logits, targets in (
         ([[0, 1], [2, 0]], [1, 1]),
         ([[1, 2, 3]], [0]),
-        ([[0, 200], [0, 200]], [0, 1]),
-        ([[0, 1], [120, 121]], [0, 1]),
+        ([[0, 1000], [0, 1000]], [0, 1]),
+        ([[0, 1], [1000, 2000]], [0, 1]),
+        ([[-2000, -1000]], [0]),
+        ([[0, 1e5]], [1]),
+        ([[0, 1e5]], [0]),
         (random, [5, 0, 2, 2]),
     ):
         logits, targets = float32(logits), np.array(targets)
@@ -111,11 +140,18 @@ def cross_entropy(f):
 
 
 def wrong_surprises(logits, targets, expected):  # -> {why: what a wrong function returns}
+    if logits.max() < 0:
+        return {FAR_BELOW: None}
+    if logits.max() == 1e5:
+        return {"Do not clip, and add nothing to the sum: one exp is always 1, so its ln is finite.": None}
     rows, exps, p = np.arange(len(targets)), np.exp(logits), each_row(slow_softmax, logits)
     picked, log_sum, by_all = logits[rows, targets], np.log(exps.sum(-1)), np.exp(logits - logits.max())
     by_row = np.exp(logits - logits.max(-1, keepdims=True))
+    z = logits - logits.max(-1, keepdims=True)
+    log_sum_z = np.log(by_row.sum(-1))
     traps = {
-        "A small probability became 0, and ln 0 is -∞: start from the logits, not from their softmax.": (
+        "A share became 0 before its ln, or an exp became ∞: start from the logits, not from their softmax, "
+        "and subtract the maximum of each row.": (
             [-np.log(p[rows, targets]), -np.log((exps / exps.sum(-1, keepdims=True))[rows, targets])]
         ),
         "exp(logits) overflows: subtract the maximum of each row first.": log_sum - picked,
@@ -125,14 +161,20 @@ def wrong_surprises(logits, targets, expected):  # -> {why: what a wrong functio
                 -np.log(by_all / by_all.sum(-1, keepdims=True))[rows, targets],
             ]
         ),
+        "The maximum is subtracted in the sum but not from the target's logit: subtract it from both.": (
+            [expected - logits.max(-1), expected - logits.max()]
+        ),
+        "The maximum is subtracted from the target's logit but not in the sum: subtract it from both.": (
+            [expected + logits.max(-1), expected + logits.max()]
+        ),
         "The sign is wrong: ln of a probability is negative, a surprise is positive.": -expected,
         "That uses log2 or log10: this course counts in nats (np.log).": (
             [expected / np.log(2), expected / np.log(10)]
         ),
         "That is the mean: return the surprise at each position.": expected.mean(),
         "That is the sum: return the surprise at each position.": expected.sum(),
-        "logits[:, targets] takes every target from every row: take one number from each row.": (
-            [-np.log(p[:, targets]), log_sum - logits[:, targets]]
+        f"logits[:, targets] takes every target from every row: {ONE_EACH}": (
+            [-np.log(p[:, targets]), log_sum - logits[:, targets], log_sum_z - z[:, targets]]
         ),
         "[n_seq, 1] and [n_seq] broadcast to a square: take this sum without keepdims.": (
             log_sum[:, None] - picked
@@ -156,7 +198,10 @@ def wrong_surprises(logits, targets, expected):  # -> {why: what a wrong functio
     }
     if logits.shape == (2, 2):  # where targets can be rows
         why = "Rows and columns are swapped: the first index is the position, the second the target."
-        traps[why] = [-np.log(p[targets]), -np.log(p[targets, rows]), log_sum - logits[targets, rows]]
+        traps[why] = [-np.log(p[targets, rows]), log_sum - logits[targets, rows]]
+        sums = (log_sum - logits[targets], log_sum[:, None] - logits[targets])
+        sums += (log_sum_z - z[targets], log_sum_z[:, None] - z[targets])
+        traps[f"logits[targets] takes whole rows: {ONE_EACH}"] = [-np.log(p[targets]), *sums]
         by_other = np.exp(logits - logits.max(-1))
         shares = [e / e.sum(-1) for e in (exps, by_row, by_other)] + [
             by_other / by_other.sum(-1, keepdims=True)
@@ -178,6 +223,7 @@ def layer_norm(f, x, g, b):
         (square, ones, zeros, 1e-5),
         (square[:2], float32([1, 2, 3]), float32([0, 1, -1]), 1e-5),
         (float32([[0.01, 0.02, 0.03]]), ones, zeros, 1e-4),
+        (float32([[10001, 10002, 10006]]), ones, zeros, 1e-5),
         (random, random[0, 0], random[1, 1], 1e-5),
         (x, g, b, 1e-5),
     )
@@ -190,6 +236,13 @@ def layer_norm(f, x, g, b):
 
 
 def wrong_layer_norms(x, g, b, eps):  # -> {why: what a wrong function returns}
+    if x.min() > 10000:
+        return {
+            "It is right near 0, but not for numbers that are large and close together: a late subtraction "
+            "leaves only rounding error. Of mean(x²) - mean(x)² both terms are near 100,000,000, where "
+            "float32 counts in eights; x g / std and mean g / std are large too. "
+            "Subtract the mean first, then square, divide and scale.": None
+        }
     mean, variance, n = x.mean(-1, keepdims=True), x.var(-1, keepdims=True), x.shape[-1]
     squares, centred, std = (x**2).mean(-1, keepdims=True), x - mean, np.sqrt(variance + eps)
 
@@ -233,3 +286,75 @@ def wrong_layer_norms(x, g, b, eps):  # -> {why: what a wrong function returns}
     if n == 3 and np.abs(x).max() < 1:
         traps["The numbers are small here, so eps matters: √(variance + eps)."] = None
     return traps
+
+
+# ---- the numbers that a float can hold ---------------------------------------------------------------------
+
+
+@check
+def where_float16_ends(f):
+    """f(): the x above which exp(x) is infinite in float16."""
+    low = "e^5 is only about 150, and e^10 about 22,000. (65,504 is nearly 10^5, but exp has the base e.)"
+    high = "Asked is the x for which exp(x) is 65,504. 2^16 is about that, and e is larger than 2."
+    return estimate(f, float(np.log(65504)), 1.3, low=low, high=high)
+
+
+@check
+def why_the_digits_go(f):
+    """f(): the letter of the sentence that says why mean(x²) - mean(x)² is 0 for [10001, 10002, 10006]."""
+    return choose(
+        f,
+        "c",
+        {
+            "a": "x² is about 100,000,000; a float32 can hold numbers up to 3.4e38.",
+            "b": "The mean is 10,003 exactly. The first formula uses x - mean too, and is right.",
+            "d": "Multiply (x - mean)² out: on paper the two are equal. In float64 both give 4.667.",
+        },
+    )
+
+
+@check
+def another_vector(f):
+    """f(x): another vector that layer norm turns into the same."""
+    for x in map(float32, ([2, 6, 1], [4, 0, 3, 1], [30.5, -8.1, -22.3, 4.2], [-9, -1, -2])):
+        given = x.copy()
+        found = as_array(f(given))
+        if not np.array_equal(given, x):
+            raise NotYet("Your function changes its argument x: a caller would not expect that.")
+        why = not_another(x, found)
+        if why:
+            lines = {"x": x, "yours": found}
+            if found.shape == x.shape:
+                lines |= {"its norm": normed(x), "your norm": normed(found)}
+            raise NotYet(why + "".join(f"\n  {name:10} {shown(value)}" for name, value in lines.items()))
+
+
+def normed(x):  # [n] -> [n]
+    return gpt2.layer_norm(np.asarray(x, dtype=np.float32), 1, 0)
+
+
+def not_another(x, found):  # -> str, empty if the vector found is another that becomes the same
+    if found.shape != x.shape:
+        return f"The shape should be {list(x.shape)}, but it is {list(found.shape)}."
+    with_eps, exact = normed(found), found.astype(float)
+    if not np.isfinite(exact).all():
+        return "The result has NaN or infinity in it."
+    apart = np.abs(exact - x).mean() / x.std()
+    if apart < 0.25:
+        away = f"{apart:.2g} of its standard deviation away on average"
+        return f"That is too near to x, the strips would look the same: {away}, and 0.25 or more is asked."
+    if np.abs(with_eps - normed(x)).max() < 1e-4:
+        return ""
+    std = exact.std()
+    if std == 0:
+        return "All its numbers are the same: once the mean is subtracted, nothing is left."
+    if np.abs(exact - exact.mean() + (x - x.mean()) * std / x.std()).max() < 0.01 * std:
+        return "The norm is the same with the signs turned around: a negative factor survives the division."
+    same_shape = np.abs((exact - exact.mean()) / std - (x - x.mean()) / x.std()).max() < 0.01
+    if std**2 < 0.1 and same_shape:
+        return f"Its variance is only {std**2:.1g}: beside that, eps = 1e-5 is no longer negligible."
+    if np.abs(exact).max() > 1e3 * std:
+        return "The numbers are so large, and so close together, that float32 has lost what sets them apart."
+    if np.allclose(np.sort(exact), np.sort(x)):
+        return "The same numbers in another order: layer norm keeps the order, so the norm has it too."
+    return "Layer norm turns it into something else. What can you do to all the numbers alike that it undoes?"

@@ -66,6 +66,6 @@ def warnings_out_of(verdict, name, wrong):  # -> list of warnings
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert verdict(name, warned).startswith("not yet. ")
-        assert verdict(name, SOLUTIONS[name]) == "passes.\n"
+        assert verdict(name, SOLUTIONS[name]).startswith("passes.\n")
         verdict(name, wrong)
     return seen

@@ -1,13 +1,41 @@
-"""The checks of notebook 00: the loop of generation, and the number of parameters."""
+"""The checks of notebook 00: a prompt, a sentence, the loop of generation, and the number of parameters."""
 
+import numpy as np
 import pytest
-from checking import but, written
+from checking import CHECKS, SOLUTIONS, but, written
+
+import gpt2
+import weights
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+
+def given_to_checks(prompt, encoder, hparams, params):  # -> {name: arguments}
+    """What the notebook gives to a check besides the answer."""
+    n_head = hparams["n_head"]
+    return {
+        "make_it_sure": (encoder, params, n_head),
+        "generate": (encoder.encode(prompt), params, n_head),
+    }
+
 
 # ---- right answers, written in other ways ------------------------------------------------------------------
 
 RIGHT = {
+    "make_it_sure": {
+        "a habit of speech": "return 'He nodded his'",
+        "more of the story": "return 'There were three of them. Once upon a'",
+        "a word that happens to be in another": "return 'My mother went first, one after the'",
+        "a short word, which is part of others": "return 'Atlas knew it. Once upon'",
+        "put together": "words = ['He', 'nodded', 'his']\nreturn ' '.join(words)",
+    },
+    "which_rows_change": {"a capital": "return 'C'", "with its bracket": "return ' c) '"},
+    "numbers_in_gpt3": {
+        "a round number": "return 175e9",
+        "all of it": "return 96 * (12 * 12288**2 + 13 * 12288) + (50257 + 2048) * 12288",
+        "rounded on the way": "return 100 * 12 * 12_000**2",
+        "a number of NumPy": "return np.float64(96) * 12 * 12288**2",
+    },
     "generate": {
         "the package's": "return gpt2.generate(ids, params, n_head, n_tokens)",
         "ids of NumPy": "return [np.int32(i) for i in gpt2.stream(ids, params, n_head, n_tokens)]",
@@ -66,6 +94,61 @@ COUNT = """
     """
 
 WRONG = {
+    "make_it_sure": {
+        "nothing": ("return ''", "should have 1 to 40 tokens, but it has 0"),
+        "not sure": ("return 'The little fox'", "More than 90 % are asked for"),
+        "nearly": ("return 'She shook her'", "More than 90 % are asked for"),
+        "the prompt of the notebook": (
+            "return 'The little fox looked at the old wolf, and the old'",
+            "More than 90 % are asked for",
+        ),
+        "copied": ("return 'He nodded his head and nodded his'", "That word may be copied, because"),
+        "copied, in capitals": ("return 'HEAD. He nodded his'", "That word may be copied, because"),
+        "its plural": ("return 'Times! Once upon a'", "because 'Times' is in the prompt"),
+        "its plural, in capitals": ("return 'HEADS! He nodded his'", "because 'HEADS' is in the prompt"),
+        "a word with it inside": ("return 'Overhead he nodded his'", "because 'Overhead' is in the prompt"),
+        "a space at the end": ("return 'Once upon a '", "ends in a space"),
+        "a line break": ("return 'said:\\n'", "ends in a space"),
+        "a line break is next": (
+            "return 'The little fox looked at the old wolf, and the old wolf said:'",
+            "a space or a line break",
+        ),
+        "the rest of a word": ("return 'I beg your p'", "a sign or a piece of a word"),
+        "too long": ("return 'Once upon a time, ' * 20 + 'once upon a'", "1 to 40 tokens, but it has"),
+        "the probability": ("return 0.92", "should return a prompt"),
+        "the ids": ("return [1, 2, 3]", "should return a prompt"),
+        "printed": ("'Once upon a'", "returned None"),
+        "half a character": ("return '\\ud800'", "not yet"),
+    },
+    "which_rows_change": {
+        "its own row": ("return 'a'", "a) is false. Later tokens look back"),
+        "the row that predicts it": ("return 'b'", "b) is false. Row 1 is computed from tokens 0 and 1"),
+        "all": ("return 'd'", "d) is false. Attention looks back only"),
+        "a fifth": ("return 'e'", "one of the letters a, b, c, d"),
+        "two": ("return 'a, c'", "one of the letters a, b, c, d"),
+        "the rows": ("return [2, 3, 4]", "one of the letters a, b, c, d"),
+        "a number": ("return 3", "one of the letters a, b, c, d"),
+        "nothing": ("pass", "one of the letters a, b, c, d"),
+    },
+    "numbers_in_gpt3": {
+        "one block": ("return 12 * 12288**2", "too low, by more than a factor of 1.05. Are all four"),
+        "the MLPs": ("return 96 * 8 * 12288**2", "Are all four matrices"),
+        "attention": ("return 96 * 4 * 12288**2", "Are all four matrices"),
+        "three squares": ("return 96 * 3 * 12288**2", "too low"),
+        "the tables": ("return (50257 + 2048) * 12288", "too low"),
+        "no square": ("return 96 * 12 * 12288", "too low"),
+        "no c_proj": ("return 96 * 11 * 12288**2", "too low"),
+        "a square c_attn": ("return 96 * 10 * 12288**2", "too low"),
+        "13 squares": ("return 96 * 13 * 12288**2", "Is one of the four matrices narrower"),
+        "14 squares": ("return 96 * 14 * 12288**2", "too high"),
+        "15 squares": ("return 96 * 15 * 12288**2", "too high"),
+        "a quarter off": ("return 215e9", "too high"),
+        "in billions": ("return 175", "In billions?"),
+        "bytes": ("return 4 * 96 * 12 * 12288**2", "And count numbers, not bytes"),
+        "16 squares": ("return 96 * 16 * 12288**2", "too high"),
+        "in words": ("return '175 billion'", "Return a positive number of parameters"),
+        "nothing": ("pass", "Return a positive number of parameters"),
+    },
     "generate": {
         "never appends": (but(LOOP, "ids.append(new_ids[-1])", "pass"), "must join the ids"),
         "changes the list": (but(LOOP, "list(ids), []", "ids, []"), "append to a copy"),
@@ -91,15 +174,64 @@ WRONG = {
         "feeds the last only": (but(LOOP, "gpt2(ids,", "gpt2(ids[-1:],"), "Feed the model all ids"),
         "keeps the last two": (
             but(LOOP, "gpt2(ids,", "gpt2(ids if not new_ids else [*ids[:-len(new_ids)], new_ids[-1]],"),
-            "Feed the model all ids: the prompt, then each new one in order",
+            "Feed the model all ids: the prompt, then each new one once, in order",
         ),
         "puts it in front": (but(LOOP, "ids.append(new_ids[-1])", "ids.insert(0, new_ids[-1])"), "in order"),
         "the second best": (but(LOOP, "argmax(logits[-1])", "argsort(logits[-1])[-2]"), "The likeliest id"),
         "only the last id": (but(LOOP, "return new_ids", "return ids[-1]"), "a list of whole numbers"),
         "yields": (but(LOOP, "return new_ids", "yield from new_ids"), "a list of whole numbers"),
+        "the end of the text": (but(LOOP, "gpt2(ids,", "gpt2(ids[-13:],"), "not for 59"),
+        "its last 17 tokens": (but(LOOP, "gpt2(ids,", "gpt2(ids[-17:],"), "not for 59"),
+        "its last 40 tokens": (but(LOOP, "gpt2(ids,", "gpt2(ids[-40:],"), "see the whole text"),
+        "its last 60 tokens": (but(LOOP, "gpt2(ids,", "gpt2(ids[-60:],"), "from its start"),
+        "rounded logits": (but(LOOP, "logits[-1]", "logits[-1].round(1)"), "not yet"),
+        "the end of the list": (
+            but(LOOP, "return new_ids", "return ids[-n_tokens:]"),
+            "For 0 tokens, the list should be empty; ids[-0:] is the whole list",
+        ),
+        "stops after the first": (
+            but(LOOP, "for _ in range(n_tokens):", "while len(new_ids) != n_tokens or not new_ids:"),
+            "before the first one if n_tokens is 0",
+        ),
         "n_head of its own": (
             but(LOOP, "n_head=n_head", "n_head=2"),
             "use the params and n_head it is given",
+        ),
+        "weights without stars": (
+            but(LOOP, "**params, n_head=n_head", "params, n_head"),
+            "takes the weights and n_head by name",
+        ),
+        "no n_head": (but(LOOP, ", n_head=n_head", ""), "takes the weights and n_head by name"),
+        "the file itself": (but(LOOP, "gpt2.gpt2(", "gpt2("), "its function is gpt2.gpt2"),
+        "keeps what append returns": (
+            but(
+                LOOP,
+                "new_ids.append(int(np.argmax(logits[-1])))",
+                "new_ids = new_ids.append(int(np.argmax(logits[-1])))",
+            ),
+            "list.append changes the list and returns None",
+        ),
+        "loses the list": (
+            but(LOOP, "ids.append(new_ids[-1])", "ids = ids.append(new_ids[-1])"),
+            "list.append changes the list and returns None",
+        ),
+        "a list in the list": (
+            but(LOOP, "ids.append(new_ids[-1])", "ids.append(new_ids)"),
+            "append one id at a time",
+        ),
+        "an array": (but(LOOP, "list(ids), []", "np.array(ids), []"), "begin with list(ids)"),
+        "all new ids, every round": (
+            but(LOOP, "ids.append(new_ids[-1])", "ids += new_ids"),
+            "each new one once, in order",
+        ),
+        "the last column": (but(LOOP, "logits[-1]", "logits[:, -1]"), "That is the last column"),
+        "never the first token": (
+            but(LOOP, "int(np.argmax(logits[-1]))", "1 + int(np.argmax(logits[-1][1:]))"),
+            "The likeliest id",
+        ),
+        "never ends": (
+            but(LOOP, "for _ in range(n_tokens)", "for _ in ids"),
+            "outgrown the model's 16 positions",
         ),
         "floats": (but(LOOP, "return new_ids", "return np.append([], new_ids)"), "a list of whole numbers"),
     },
@@ -116,7 +248,17 @@ WRONG = {
         ),
         "no biases in attention": (
             but(COUNT, "3 * n_embd * (n_embd + 1), n_embd * (n_embd + 1)", "3 * n_embd**2, n_embd**2"),
-            "or the biases of attention",
+            "ln_1 and ln_2, or of c_fc's bias, or of the biases of attention",
+        ),
+        "c_attn's bias as for c_proj": (
+            but(COUNT, "3 * n_embd * (n_embd + 1)", "3 * n_embd**2 + n_embd"),
+            "two thirds of c_attn's bias, which has 3 n_embd numbers",
+        ),
+        "no bias in c_attn": (but(COUNT, "3 * n_embd * (n_embd + 1)", "3 * n_embd**2"), "c_attn's bias"),
+        "no bias in c_fc": (but(COUNT, "4 * n_embd * (n_embd + 1)", "4 * n_embd**2"), "c_fc's bias"),
+        "no bias in one c_proj": (
+            but(COUNT, "n_embd * (4 * n_embd + 1)", "4 * n_embd**2"),
+            "the bias of one of the two c_proj",
         ),
         "no norms": (but(COUNT, "2 * n_embd", "0"), "the size of all norms"),
         "no biases, no norms": (
@@ -156,7 +298,7 @@ WRONG = {
         ),
         "no attention": (
             but(COUNT, "norm + c_attn + attn_c_proj + norm", "norm + norm"),
-            "attention, or c_fc",
+            "attention, or of c_fc",
         ),
         "no c_attn": (but(COUNT, "c_attn + attn_c_proj + norm", "attn_c_proj + norm"), "the size of c_attn"),
         "no c_proj in attention": (but(COUNT, "c_attn + attn_c_proj +", "c_attn +"), "attn/c_proj"),
@@ -178,6 +320,8 @@ WRONG = {
 
 # what is shown of the first case that fails
 FIRST_SHOWN = [
+    ("make_it_sure", "not sure", "prompt    'The little fox'"),
+    ("make_it_sure", "a space at the end", "prompt    'Once upon a '"),
     ("count_parameters", "no positions", "n_vocab   11"),
     ("count_parameters", "three layers always", "n_vocab   4,000"),
 ]
@@ -195,3 +339,29 @@ def test_the_smallest_prompt_that_fails_is_shown(verdict):
         lines = verdict("generate", written("generate", body)).splitlines()
         assert lines[1:3] == [f"  ids       {ids}", f"  n_tokens  {n_tokens}"]
         assert [line.split()[0] for line in lines[3:]] == ["expected", "got"]
+
+
+def test_a_prompt_without_its_function_is_said_to_need_one(capsys, models_own):
+    CHECKS["make_it_sure"]("Once upon a", *models_own["make_it_sure"])
+    assert "not yet. Write it as a function" in capsys.readouterr().out
+
+
+def test_a_model_that_has_learned_nothing_is_said_to_be_sure_of_nothing(capsys, tiny):
+    encoder, hparams, _ = tiny
+    twin = weights.random_params(hparams, np.random.default_rng(0))
+    CHECKS["make_it_sure"](SOLUTIONS["make_it_sure"], encoder, twin, hparams["n_head"])
+    first, more = capsys.readouterr().out.splitlines()
+    assert first == "make_it_sure: passes." and more.startswith("  This model has learned too little")
+
+
+def test_the_sentence_about_a_changed_token_is_true(tiny):
+    encoder, hparams, params = tiny
+    ids = encoder.encode("The little fox looked at the old wolf, and the old")
+    other = [*ids[:2], ids[2] + 1, *ids[3:]]
+    rows = [gpt2.gpt2(text, **params, n_head=hparams["n_head"]) for text in (ids, other)]
+    changed = np.abs(rows[1] - rows[0]).max(axis=-1) > 1e-3
+    assert changed.tolist() == [False] * 2 + [True] * (len(ids) - 2)
+
+
+def test_gpt3_is_as_large_as_its_authors_say():
+    assert round(SOLUTIONS["count_parameters"](50257, 2048, 12288, 96) / 1e9) == 175

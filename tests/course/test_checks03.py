@@ -1,11 +1,21 @@
-"""The checks of notebook 03: softmax, cross-entropy and layer norm."""
+"""The checks of notebook 03: softmax, cross-entropy and layer norm, and what floating point does to them."""
 
 import textwrap
 
 import pytest
 from checking import written
 
+from extras import inside
+
 pytestmark = pytest.mark.filterwarnings("error")
+OF_ARRAYS = ["softmax", "cross_entropy", "layer_norm"]  # what these checks compare
+
+
+def given_to_checks(prompt, encoder, hparams, params):  # -> {name: arguments}
+    """What the notebook gives to a check besides the answer."""
+    *_, last = inside.steps(encoder.encode(prompt), **params, n_head=hparams["n_head"])
+    return {"layer_norm": (last["x"], *params["blocks"][-1]["ln_1"].values())}
+
 
 # ---- right answers, written in other ways ------------------------------------------------------------------
 
@@ -63,6 +73,25 @@ RIGHT = {
                 out[place] = [(number - mean) / std for number in row] * g + b
             return out
             """,
+        "mean(x²) - mean(x)², but with enough digits": """
+            y = x.astype(float)
+            mean, squares = y.mean(-1, keepdims=True), (y * y).mean(-1, keepdims=True)
+            return (g * (y - mean) / np.sqrt(squares - mean**2 + eps) + b).astype(np.float32)
+            """,
+    },
+    "where_float16_ends": {
+        "by logarithm": "return math.log(65504)",
+        "a whole number": "return 11",
+        "a number of NumPy's": "return np.float32(12)",
+    },
+    "why_the_digits_go": {"a capital": "return 'C'", "with its bracket": "return ' c)'"},
+    "another_vector": {
+        "only shifted": "return x + 40",
+        "half of it": "return 0.5 * x",
+        "only scaled": "return x * np.float32(4)",
+        "in thousands": "return 1000 * x + 5000",
+        "a list": "return [3 * float(number) - 7 for number in x]",
+        "its norm, larger": "return 10 * gpt2.layer_norm(x, 1, 0) + 10",
     },
 }
 
@@ -115,6 +144,44 @@ WRONG = {
             "That is the logarithm of softmax",
         ),
         "clipped": ("return gpt2.softmax(np.clip(x, -80, 80))", "do not clip"),
+        "clipped below the maximum": (
+            "z = np.maximum(x - x.max(-1, keepdims=True), -12); return gpt2.softmax(z)",
+            "right for a few scores, but not for 300",
+        ),
+        "clipped far below the maximum": (
+            "z = np.maximum(x - x.max(-1, keepdims=True), -30); return gpt2.softmax(z)",
+            "its share is exactly 0: do not clip",
+        ),
+        "rounded": ("return np.round(gpt2.softmax(x), 5)", "do not round"),
+        "1e-5 added to the sum": (
+            "e = np.exp(x - x.max(-1, keepdims=True)); return e / (e.sum(-1, keepdims=True) + 1e-5)",
+            "do not clip, and add nothing to the sum.",
+        ),
+        "1e-6 added to the sum": (
+            "e = np.exp(x - x.max(-1, keepdims=True)); return e / (e.sum(-1, keepdims=True) + 1e-6)",
+            "add nothing to the sum, which is never 0",
+        ),
+        "the largest size instead of the maximum": (
+            "e = np.exp(x - np.abs(x).max(-1, keepdims=True)); return e / e.sum(-1, keepdims=True)",
+            "Every exp became 0",
+        ),
+        "only a positive maximum": (
+            "e = np.exp(x - np.maximum(x.max(-1, keepdims=True), 0)); return e / e.sum(-1, keepdims=True)",
+            "Every exp became 0",
+        ),
+        "one maximum for all, in float64": (
+            "e = np.exp(x.astype(float) - x.max()); return (e / e.sum(-1, keepdims=True)).astype(np.float32)",
+            "a row far below it underflows",
+        ),
+        "in float64, no maximum": (
+            "e = np.exp(x.astype(float)); return (e / e.sum(-1, keepdims=True)).astype(np.float32)",
+            "exp(x) overflows",
+        ),
+        "-∞ replaced": (
+            "m = np.nan_to_num(x, neginf=0).max(-1, keepdims=True); x = np.where(np.isinf(x), m, x); "
+            "return gpt2.softmax(x)",
+            "A masked score is -∞",
+        ),
         "NaN made 0": (
             "e = np.exp(x); return np.nan_to_num(e / e.sum(-1, keepdims=True))",
             "right for small numbers only",
@@ -165,6 +232,40 @@ WRONG = {
             ROWS + "z = logits - logits.max(); return np.log(np.exp(z).sum(-1)) - z[i, targets]",
             "take each row's own",
         ),
+        "the maximum not taken from the target": (
+            ROWS
+            + "z = logits - logits.max(-1, keepdims=True); "
+            + "return np.log(np.exp(z).sum(-1)) - logits[i, targets]",
+            "subtracted in the sum but not from the target's logit",
+        ),
+        "one maximum for all, not taken from the target": (
+            ROWS + "return np.log(np.exp(logits - logits.max()).sum(-1)) - logits[i, targets]",
+            "subtracted in the sum but not from the target's logit",
+        ),
+        "the maximum taken from the target only": (
+            ROWS
+            + "z = logits - logits.max(-1, keepdims=True); "
+            + "return np.log(np.exp(logits).sum(-1)) - z[i, targets]",
+            "subtracted from the target's logit but not in the sum",
+        ),
+        "overflows, in float64": (
+            ROWS
+            + "z = logits.astype(float); s = np.log(np.exp(z).sum(-1)); "
+            + "return (s - z[i, targets]).astype(np.float32)",
+            "exp(logits) overflows: subtract the maximum",
+        ),
+        "one maximum for all, in float64": (
+            ROWS
+            + "z = logits.astype(float) - logits.max(); "
+            + "return (np.log(np.exp(z).sum(-1)) - z[i, targets]).astype(np.float32)",
+            "take each row's own",
+        ),
+        "the largest size instead of the maximum": (
+            ROWS
+            + "z = logits - np.abs(logits).max(-1, keepdims=True); "
+            + "return np.log(np.exp(z).sum(-1)) - z[i, targets]",
+            "Every exp became 0",
+        ),
         "no minus": (ROWS + "return np.log(softmax(logits)[i, targets])", "The sign"),
         "bits": (ROWS + "return -np.log2(softmax(logits)[i, targets])", "in nats (np.log)"),
         "log10": (ROWS + "return -np.log10(softmax(logits)[i, targets])", "in nats (np.log)"),
@@ -187,7 +288,31 @@ WRONG = {
             "without keepdims",
         ),
         "all tokens": ("return -np.log(softmax(logits))", "take only the target's"),
-        "targets as rows": ("return -np.log(softmax(logits)[targets])", "Rows and columns are swapped"),
+        "targets as rows": ("return -np.log(softmax(logits)[targets])", "takes whole rows"),
+        "targets as rows, by the log of the sum": (
+            "z = logits - logits.max(-1, keepdims=True); return np.log(np.exp(z).sum(-1)) - z[targets]",
+            "z[np.arange(n_seq), targets]",
+        ),
+        "all targets, the maximum taken": (
+            "z = logits - logits.max(-1, keepdims=True); return np.log(np.exp(z).sum(-1)) - z[:, targets]",
+            "takes every target from every row",
+        ),
+        "the target's logit subtracted instead of the maximum": (
+            ROWS + "z = logits - logits[i, targets][:, None]; return np.log(np.exp(z).sum(-1))",
+            "or an exp became ∞",
+        ),
+        "1e-5 added to the sum": (
+            ROWS
+            + "z = logits - logits.max(-1, keepdims=True); "
+            + "return np.log(np.exp(z).sum(-1) + 1e-5) - z[i, targets]",
+            "add nothing to the sum",
+        ),
+        "clipped below the maximum": (
+            ROWS
+            + "z = np.maximum(logits - logits.max(-1, keepdims=True), -1000); "
+            + "return np.log(np.exp(z).sum(-1)) - z[i, targets]",
+            "Do not clip",
+        ),
         "indices exchanged": (
             ROWS + "return -np.log(softmax(logits)[targets, i])",
             "the first index is the position, the second the target",
@@ -293,6 +418,69 @@ WRONG = {
             "It is right for a matrix but not for three axes",
         ),
         "in place": ("x -= x.mean(-1, keepdims=True); " + NORM + "return x", "changes its argument x"),
+        "mean of the squares less the squared mean": (
+            "m = x.mean(-1, keepdims=True); v = (x**2).mean(-1, keepdims=True) - m**2; "
+            "return g * (x - m) / np.sqrt(v + eps) + b",
+            "leaves only rounding error",
+        ),
+        "the mean subtracted last": (
+            "m = x.mean(-1, keepdims=True); s = np.sqrt(x.var(-1, keepdims=True) + eps); "
+            "return x * (g / s) + (b - m * g / s)",
+            "Subtract the mean first, then square, divide and scale.",
+        ),
+        "the same by sums": (
+            "n = x.shape[-1]; m = np.sum(x, -1, keepdims=True) / n; "
+            "v = np.maximum(np.sum(x * x, -1, keepdims=True) / n - m * m, 0); "
+            "return (x - m) / (v + eps) ** 0.5 * g + b",
+            "float32 counts in eights",
+        ),
+        "a root that widens": (
+            NORM + "return g * (x - m) / (np.sqrt(2) * np.sqrt((v + eps) / 2)) + b",
+            "The numbers are right, but in float64",
+        ),
+    },
+    "where_float16_ends": {
+        "the number itself": ("return 65504", "is too high"),
+        "the power of 2": ("return 16", "2^16 is about that, and e is larger than 2"),
+        "the power of 10": ("return math.log10(65504)", "e^5 is only about 150"),
+        "float32's": ("return 88.7", "is too high"),
+        "a little too low": ("return 8", "is too low"),
+        "minus": ("return -11", "Return a positive number"),
+        "in words": ("return 'eleven'", "Return a positive number"),
+        "infinity": ("return np.inf", "Return a positive number"),
+    },
+    "why_the_digits_go": {
+        "a": ("return 'a'", "a) is false. x² is about 100,000,000"),
+        "b": ("return 'b'", "b) is false. The mean is 10,003"),
+        "d": ("return 'D'", "d) is false. Multiply (x - mean)² out"),
+        "e": ("return 'e'", "Return one of the letters a, b, c, d"),
+        "a number": ("return 3", "Return one of the letters"),
+        "two": ("return 'a', 'c'", "Return one of the letters"),
+        "nothing": ("pass", "Return one of the letters"),
+    },
+    "another_vector": {
+        "unchanged": ("return x", "too near to x"),
+        "hardly changed": ("return x + 0.001", "too near to x"),
+        "too near to be seen": ("return x + 1", "the strips would look the same: 0.05"),
+        "one number is off": ("y = 2 * x; y[0] += 0.03; return y", "turns it into something else"),
+        "sorted": ("return np.sort(x)", "The same numbers in another order"),
+        "negative": ("return 5 - 3 * x", "a negative factor survives"),
+        "divided by its largest, which may be negative": (
+            "return x / x.max()",
+            "a negative factor survives",
+        ),
+        "times its sum": ("return x * x.sum()", "a negative factor survives"),
+        "shuffled": ("return x[::-1] + 0", "The same numbers in another order"),
+        "all alike": ("return 0 * x + 9", "once the mean is subtracted, nothing is left"),
+        "too small": ("return 0.0001 * x + 5", "eps = 1e-5 is no longer negligible"),
+        "too far": ("return x + np.float32(1e7)", "float32 has lost what sets them apart"),
+        "squared": ("return x * x + 3", "Layer norm turns it into something else"),
+        "random": ("return np.random.default_rng(0).normal(0, 3, len(x))", "turns it into something else"),
+        "another for each place": ("return x + 3 * np.arange(len(x))", "turns it into something else"),
+        "too long": ("return np.append(x, 0)", "The shape should be [3]"),
+        "infinite": ("return x / 0", "NaN or infinity"),
+        "in place": ("x *= 3; return x", "changes its argument x"),
+        "for three numbers only": ("return np.array([4, 12, 2])", "The shape should be [4]"),
     },
 }
 
@@ -303,7 +491,9 @@ FIRST_SHOWN = [
     ("layer_norm", "no eps", "x         [1, 3]"),
     ("layer_norm", "axis 1", "x         [2, 3, 4]"),
     ("cross_entropy", "mean", "logits    [2, 2]  [[0. 1.]"),
-    ("cross_entropy", "one maximum for all", "logits    [2, 2]  [[  0.   1.]"),
+    ("cross_entropy", "one maximum for all", "logits    [2, 2]  [[   0.    1.]"),
+    ("layer_norm", "mean of the squares less the squared mean", "x         [1, 3]  [[10001. 10002. 10006.]]"),
+    ("another_vector", "negative", "x          [3]  [2. 6. 1.]"),
 ]
 
 # ---- the claims --------------------------------------------------------------------------------------------
@@ -317,6 +507,15 @@ def test_the_smallest_input_that_fails_is_shown_with_what_was_expected_and_retur
               x         [2]  [   0. 1000.]
               expected  [2]  [0. 1.]
               got       [2]  [ 0. nan]
+            """,
+        ),
+        (
+            "1e-5 added to the sum",
+            """
+              x         [2]  [   0. 1000.]
+              expected  [2]  [0. 1.]
+              got       [2]  [0. 1.]
+              apart     1e-05
             """,
         ),
         (

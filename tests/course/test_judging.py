@@ -23,7 +23,6 @@ import gpt2
 from tools import judging
 
 pytestmark = pytest.mark.filterwarnings("error")
-OF_ARRAYS = ["softmax", "cross_entropy", "layer_norm", "attend", "attention"]
 
 # ---- right answers -----------------------------------------------------------------------------------------
 
@@ -34,6 +33,11 @@ def test_every_check_has_a_solution_of_the_same_name_and_every_solution_a_check(
         assert checks(judged).keys() == functions(answered).keys() != set()
 
 
+def test_no_two_exercises_of_the_course_have_the_same_name():
+    names = [name for file in CHECK_FILES for name in checks(file)]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_file_of_checks_has_a_file_of_tests():
     tests = sorted(path.name for path in Path(__file__).parent.glob("test_checks*.py"))
     assert tests == [f"test_{file.name}" for file in CHECK_FILES] != []
@@ -42,6 +46,7 @@ def test_every_file_of_checks_has_a_file_of_tests():
 TABLES = [importlib.import_module(f"test_{file.stem}") for file in CHECK_FILES]  # the answers of each
 RIGHT = {name: answers for table in TABLES for name, answers in table.RIGHT.items()}
 WRONG = {name: answers for table in TABLES for name, answers in table.WRONG.items()}
+OF_ARRAYS = [name for table in TABLES for name in getattr(table, "OF_ARRAYS", [])]
 
 
 def test_every_check_is_tried_with_many_wrong_answers_and_several_right_ones():
@@ -52,7 +57,7 @@ def test_every_check_is_tried_with_many_wrong_answers_and_several_right_ones():
 
 @pytest.mark.parametrize("name, body", cases(RIGHT))
 def test_a_different_right_answer_passes(verdict, name, body):
-    assert verdict(name, written(name, body)) == "passes.\n"
+    assert verdict(name, written(name, body)).startswith("passes.\n")
 
 
 @pytest.mark.parametrize("name, body, words", cases(WRONG))
@@ -76,7 +81,7 @@ def test_a_check_shows_no_warnings(verdict, name):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_every_solution_passes(verdict, name):
-    assert verdict(name, SOLUTIONS[name]) == "passes.\n"
+    assert verdict(name, SOLUTIONS[name]).startswith("passes.\n") and judging.passed(SOLUTIONS[name])
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -205,7 +210,7 @@ def test_a_small_error_is_not_taken_for_noise(verdict, name):
 @pytest.mark.parametrize("name", CHECKS)
 def test_an_error_in_the_answer_is_shown_with_its_line(verdict, name):
     body = "numbers = [1, 2]\nif numbers:\n    return numbers[2]  # one too far"
-    assert verdict(name, written(name, body)) == (
+    assert verdict(name, written(name, body)).startswith(
         "your code raised IndexError: list index out of range\n"
         "  in your line   return numbers[2]  # one too far\n"
     )
@@ -214,24 +219,29 @@ def test_an_error_in_the_answer_is_shown_with_its_line(verdict, name):
 def test_of_several_lines_the_one_that_failed_is_shown(verdict):
     said = verdict("attend", written("attend", "weights = softmax(q @ k)\nreturn gpt2.linear(weights, v)"))
     assert said.startswith("your code raised ValueError: matmul")
-    assert said.endswith("\n  in your line   weights = softmax(q @ k)\n")
+    assert "\n  in your line   weights = softmax(q @ k)\n" in said
+
+
+def test_an_error_of_numpys_is_shown_with_the_shapes_that_were_passed(verdict):
+    said = verdict("attend", written("attend", "return softmax(q @ k) @ v"))
+    assert said.endswith("\n  it was given   q [3], k [2, 3], v [2, 3]\n")
 
 
 def test_the_line_shown_is_the_answers_even_if_gpt2_has_a_function_of_the_same_name(verdict):
     said = verdict("softmax", written("softmax", "return gpt2.softmax(list(x) + [None])"))
     assert said.startswith("your code raised TypeError: ")
-    assert said.endswith("\n  in your line   return gpt2.softmax(list(x) + [None])\n")
+    assert "\n  in your line   return gpt2.softmax(list(x) + [None])\n" in said
 
 
 def test_an_error_without_a_message_or_a_source_line_is_shown_without_them(verdict):
     names = {}
     exec("def softmax(x):\n    assert False", names)
-    assert verdict("softmax", names["softmax"]) == "your code raised AssertionError\n"
+    assert verdict("softmax", names["softmax"]) == "your code raised AssertionError\n  it was given   x [2]\n"
 
 
 def test_anything_that_is_not_a_function_gets_pythons_own_error(verdict):
     said = verdict("softmax", np.zeros(3))
-    assert said == "your code raised TypeError: 'numpy.ndarray' object is not callable\n"
+    assert said.startswith("your code raised TypeError: 'numpy.ndarray' object is not callable\n")
     assert "missing 1 required positional argument: 'axis'" in verdict("softmax", lambda x, axis: x)
 
 
@@ -240,7 +250,7 @@ def test_an_answer_that_calls_itself_forever_is_reported(verdict, name):
     line = f"return {name}({', '.join(inspect.signature(SOLUTIONS[name]).parameters)})"
     said = verdict(name, written(name, line))
     assert said.startswith("your code raised RecursionError: ")
-    assert said.endswith(f"\n  in your line   {line}\n") and len(said.splitlines()) == 2
+    assert f"\n  in your line   {line}\n" in said and len(said.splitlines()) <= 3
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -36,7 +36,13 @@ NOTEBOOKS = build.paths()
 README = build.HERE / "README.md"
 SOLUTIONS = build.HERE / "solutions"
 WIDEST = 90  # columns; nbconvert's pages break lines after 91, even in the middle of a word
-ANNOUNCED = r"^### Exercise (\d+): .+\n\n\*(?:Easy|Medium|Hard), (\d+) minutes\.\* "
+KINDS = "Write it", "Explain it", "Estimate it", "Change the picture"
+ANNOUNCED = rf"^### Exercise (\d+): .+\n\n\*({'|'.join(KINDS)}) · (?:easy|medium|hard), (\d+) minutes\.\* "
+PROMPT = r"^prompt = .*  # change me.*$"  # in the setup cell
+OTHER_PROMPTS = {
+    "one that repeats itself": "A cat saw a dog. The dog saw a cat, and the dog",
+    "one that repeats nothing": "Every morning she walked down to our river",
+}
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -109,9 +115,20 @@ def solutions(path):  # -> str
     return (SOLUTIONS / f"ex{path.name[:2]}.py").read_text(encoding="utf-8")
 
 
-def exercises(notebook):  # -> list of (the cell above, the exercise, the cell below)
-    found = zip(notebook.cells, notebook.cells[1:], notebook.cells[2:])
+def exercises(notebook):  # -> list of (what is asked, the exercise, its check, hints and solution)
+    found = zip(notebook.cells, notebook.cells[1:], notebook.cells[2:], notebook.cells[3:])
     return [cells for cells in found if "exercise" in cells[1].metadata.get("tags", [])]
+
+
+def sections(notebook):  # -> {heading: cells} of those of level 2
+    found = {}
+    for cell in notebook.cells:
+        titles = [text for level, text in headings([cell]) if level == 2]
+        if titles:
+            found[titles[-1]] = []
+        if found:
+            [*found.values()][-1].append(cell)
+    return found
 
 
 def asked(notebook):  # -> names of the functions that the exercises ask for
@@ -188,9 +205,37 @@ def test_it_has_a_warm_up_a_prediction_its_limits_and_numbered_exercises(noteboo
     assert "you are here" in first and first.count("<details>") == 3  # the warm-up
     assert "**Predict, then run.**" in words
     assert (2, "What this does not show") in headings(notebook.cells)
-    announced = re.findall(ANNOUNCED, words, re.MULTILINE)
-    assert [int(number) for number, _ in announced] == [*range(1, len(announced) + 1)]
-    assert f"minutes to read, {sum(int(minutes) for _, minutes in announced)} for the" in first
+    numbers, kinds, minutes = zip(*re.findall(ANNOUNCED, words, re.MULTILINE))
+    assert [*map(int, numbers)] == [*range(1, len(numbers) + 1)] and {*kinds} == {*KINDS}
+    assert 20 <= sum(map(int, minutes)) <= 30
+    assert f"minutes to read, {sum(map(int, minutes))} for the" in first
+
+
+def test_a_toy_comes_early_and_three_lines_to_take_away_before_its_limits(notebook):
+    found = sections(notebook)
+    titles = [*found]
+    assert titles.index("A toy first") <= 2
+    assert titles[-3:] == ["Three lines to take away", "What this does not show", "Where to go next"]
+    assert len(re.findall("^(?:-|[123][.]) ", prose(found[titles[-3]]), re.MULTILINE)) == 3
+    assert "$$" in prose(notebook.cells)  # a formula
+
+
+def test_the_prompt_can_be_changed_and_something_in_every_section(notebook):
+    assert len(re.findall(PROMPT, code(notebook)[0].source, re.MULTILINE)) == 1
+    assert "prompts.ids_of(prompt, encoder" in code(notebook)[0].source
+    assert "slide(" in "\n".join(cell.source for cell in code(notebook)[1:])
+    for title, cells in sections(notebook).items():
+        sources = [c.source for c in cells if c.cell_type == "code" and not c.metadata.get("tags")]
+        assert not sources or "# change me" in "\n".join(sources), title
+
+
+def test_a_prediction_is_asked_for_and_its_answer_is_folded(notebook):
+    below = zip(notebook.cells, notebook.cells[1:])
+    asking = [cell for above, cell in below if "**Predict, then run.**" in above.source]
+    assert asking == tagged(notebook, "predict") != []
+    for cell in asking:
+        assert cell.metadata.get("jupyter") == {"outputs_hidden": True}
+        assert cell.source.startswith("guess = None  # ") and "predicted(guess, " in cell.source
 
 
 NOT_HERE = {
@@ -248,16 +293,26 @@ def test_the_project_and_the_model_are_found_from_the_notebooks_folder(notebook)
 
 
 def test_an_exercise_is_announced_with_difficulty_minutes_and_two_hints(notebook):
-    assert len(exercises(notebook)) == len(tagged(notebook, "exercise")) >= 2
-    for above, _, _ in exercises(notebook):
-        assert len(re.findall(ANNOUNCED, prose([above]), re.MULTILINE)) == 1
-        hints = re.findall(r"<details>\s*<summary>.*?</summary>(.*?)</details>", above.source, re.DOTALL)
-        assert above.source.count("<details") == len(hints) == 2 and all(map(str.strip, hints))
+    assert len(exercises(notebook)) == len(tagged(notebook, "exercise")) >= 4
+    for asked_for, _, _, folds in exercises(notebook):
+        assert len(re.findall(ANNOUNCED, prose([asked_for]), re.MULTILINE)) == 1
+        hints = re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", folds.source, re.DOTALL)
+        assert [name.partition(":")[0] for name, _ in hints] == ["Hint 1", "Hint 2", "Solution"]
+        assert folds.source.count("<details") == 3 and all(text.strip() for _, text in hints)
+        assert "<details" not in asked_for.source
+
+
+def test_the_solution_folded_below_an_exercise_is_the_one_in_its_file(notebook, path):
+    assert build.solutions(path).keys() == {*asked(notebook)}
+    for _, exercise, _, folds in exercises(notebook):
+        _, _, folded = folds.source.partition("Solution</summary>")
+        answer = "\n\n\n".join(build.solutions(path)[name] for name in functions(exercise.source))
+        assert folded == f"\n\n```python\n{answer}\n```\n\n</details>"
 
 
 def test_an_exercise_raises_and_the_cell_below_it_says_not_tried_yet(notebook):
-    assert [below for _, _, below in exercises(notebook)] == tagged(notebook, "check")
-    for _, exercise, below in exercises(notebook):
+    assert [below for _, _, below, _ in exercises(notebook)] == tagged(notebook, "check")
+    for _, exercise, below, _ in exercises(notebook):
         stubs = functions(exercise.source)
         assert stubs and len(stubs) == len(ast.parse(exercise.source).body)
         for name, stub in stubs.items():
@@ -277,9 +332,10 @@ def test_stubs_and_solutions_have_the_same_parameters(notebook, path):
     assert asked == answered
 
 
-def test_no_solution_is_given_away(notebook, path):
-    text, found = squeezed(all_text(notebook)), bodies(solutions(path))
-    assert found and [name for name, body in found.items() if body in text] == []
+def test_no_solution_is_given_away_outside_its_fold(notebook, path):
+    text = re.sub(r"<details><summary>Solution.*?</details>", "", all_text(notebook), flags=re.DOTALL)
+    found = {name: body for name, body in bodies(solutions(path)).items() if len(body) > 30}
+    assert found and [name for name, body in found.items() if body in squeezed(text)] == []
 
 
 def test_gpt2s_functions_are_imported_not_pasted(notebook):
@@ -419,7 +475,22 @@ def stubs(notebook):
         (test_an_exercise_raises_and_the_cell_below_it_says_not_tried_yet, changed(stubs, "raise", "return")),
         (test_stubs_and_solutions_have_the_same_parameters, changed(stubs, "(", "(more, ")),
         (test_gpt2s_functions_are_imported_not_pasted, added("def softmax(x):\n    return x")),
-        (test_no_solution_is_given_away, lambda notebook: said(solutions(NOTEBOOKS[0]))(notebook)),
+        (
+            test_no_solution_is_given_away_outside_its_fold,
+            lambda notebook: said(solutions(NOTEBOOKS[0]))(notebook),
+        ),
+        (
+            test_the_prompt_can_be_changed_and_something_in_every_section,
+            changed(code, "# change me", "# as it is"),
+        ),
+        (
+            test_a_prediction_is_asked_for_and_its_answer_is_folded,
+            lambda notebook: tagged(notebook, "predict")[0].metadata.pop("jupyter"),
+        ),
+        (
+            test_the_solution_folded_below_an_exercise_is_the_one_in_its_file,
+            lambda notebook: notebook.cells.remove(exercises(notebook)[0][3]),
+        ),
     ],
 )
 def test_a_planted_fault_is_found(claim, plant):
@@ -510,15 +581,29 @@ def built_again(path, folder):  # -> the path of a copy
 
 
 def solved(notebook, path):  # -> the setup, and the exercises with their solutions and checks
-    source = solutions(path)
-    tree = ast.parse(source).body
+    tree, answers = ast.parse(solutions(path)).body, build.solutions(path)
     imports = [ast.unparse(node) for node in tree if isinstance(node, (ast.Import, ast.ImportFrom))]
-    answers = {name: ast.get_source_segment(source, node) for name, node in functions(source).items()}
     cells = copy.deepcopy(tagged(notebook, "setup"))
-    for _, exercise, below in copy.deepcopy(exercises(notebook)):
+    for _, exercise, below, _ in copy.deepcopy(exercises(notebook)):
         exercise.source = "\n".join([*imports, *(answers[name] for name in functions(exercise.source))])
         cells += [exercise, below]
     return v4.new_notebook(cells=cells, metadata=notebook.metadata)
+
+
+def prompted(notebook, prompt):  # -> a copy whose setup has another prompt
+    notebook = copy.deepcopy(notebook)
+    setup = code(notebook)[0]
+    setup.source, n = re.subn(PROMPT, f"prompt = {prompt!r}", setup.source, flags=re.MULTILINE)
+    assert n == 1
+    return notebook
+
+
+def twice(notebook):  # -> a copy in which every cell of code comes twice
+    notebook = copy.deepcopy(notebook)
+    notebook.cells = [cell for one in code(notebook) for cell in (one, copy.deepcopy(one))]
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"{cell.id}-{i % 2}"
+    return notebook
 
 
 def files():  # -> {path: (time, digest)}
@@ -559,6 +644,9 @@ def runs(path, another_model, tmp_path_factory):
         found["solved for another"] = pool.submit(lambda: execute(solved(notebook, path), **another))
         found["another"] = pool.submit(execute, notebook, **another)
         found["watched"] = pool.submit(watched, notebook)
+        found["twice"] = pool.submit(execute, twice(notebook))
+        for title, prompt in OTHER_PROMPTS.items():
+            found[title] = pool.submit(execute, prompted(notebook, prompt))
         yield found, before
         pool.shutdown(cancel_futures=True)
 
@@ -594,6 +682,22 @@ def test_it_runs_on_a_model_with_other_sizes_and_other_tokens(notebook, runs):
     found = runs[0]["another"].result()
     assert verdicts(found) == [f"{name}: not tried yet." for name in asked(notebook)]
     assert disagreements(notebook, found) != {}  # so it did not run the bundled model again
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("prompt", OTHER_PROMPTS)
+def test_it_runs_with_another_prompt(notebook, runs, prompt):
+    found = runs[0][prompt].result()
+    assert verdicts(found) == [f"{name}: not tried yet." for name in asked(notebook)]
+    assert disagreements(notebook, found) != {}
+
+
+@pytest.mark.notebooks
+def test_a_cell_that_is_run_again_shows_the_same(runs):
+    found = runs[0]["twice"].result()
+    cells = [cell for cell in found.cells[1:] if cell not in tagged(found, "timing")]
+    pairs = zip(cells[::2], cells[1::2])
+    assert [first.id for first, second in pairs if build.texts(first) != build.texts(second)] == []
 
 
 @pytest.mark.notebooks

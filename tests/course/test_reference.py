@@ -9,9 +9,9 @@ import pytest
 from helpers import SMALL, as_transformers, lively_params
 
 import gpt2
-from extras import inside
+from extras import inside, style
 from extras.huggingface.variants import exact_gelu
-from tools import bugs, checks09, reference
+from tools import bugs, checks09, pictures09, reference
 from weights import flatten, nest
 
 TEXT = "The little fox looked at the old wolf, and the old"
@@ -184,3 +184,103 @@ def test_a_bug_changes_one_thing_only_while_its_with_lasts_and_no_array_in_place
     assert flatten(tiny[2]).keys() == arrays.keys()
     for path, array in flatten(tiny[2]).items():
         assert array is arrays[path] and np.array_equal(array, copies[path]), path
+
+
+# ---- two at once, and every step judged by its own inputs --------------------------------------------------
+
+OWN = {  # the steps that each bug makes wrong by themselves, in the blocks that have it
+    "positions from one": [],  # it is before the first block
+    "erf GELU": ["act"],
+    "projection transposed": ["attn"],
+    "no scale": ["weights"],
+    "mask after softmax": ["weights"],
+    "no mask": ["weights"],
+    "mask off by one": ["weights"],
+    "heads merged by reshape": ["attn"],
+}
+
+
+@pytest.mark.parametrize("name", ["clean", *OWN, *bugs.TWO_AT_ONCE])
+def test_from_a_models_own_inputs_only_the_steps_with_a_bug_are_wrong(tiny, name):
+    with bugs.planted(name, tiny[2]) as params:
+        weights = params | {"n_head": tiny[1]["n_head"]}
+        found = list(inside.steps(tiny[0].encode(TEXT), **weights))
+    for i, (steps, block) in enumerate(zip(found, tiny[2]["blocks"], strict=True)):
+        here = [bug for bug in bugs.bugs_of(name) if bug != "projection transposed" or i == MIDDLE]
+        named = {step for bug in here for step in OWN[bug]}
+        assert reference.faults(steps, block, tiny[1]["n_head"]) == [s for s in reference.STEPS if s in named]
+
+
+def test_a_step_with_a_nan_in_it_is_wrong(tiny):
+    n_head = tiny[1]["n_head"]
+    steps = next(inside.steps(tiny[0].encode(TEXT), **tiny[2], n_head=n_head))
+    steps["act"] = steps["act"].copy()
+    steps["act"][0, 0] = np.nan
+    assert "act" in reference.faults(steps, tiny[2]["blocks"][0], n_head)
+
+
+def test_a_bug_is_named_alone_or_with_others():
+    assert bugs.title("no mask") == "no mask" and bugs.title(["A", "no mask"]) == "A + no mask"
+    assert bugs.listed("no mask") == ["no mask"] and bugs.listed(("A", "F")) == ["A", "F"]
+
+
+def test_several_bugs_are_planted_at_once_and_taken_out_again(tiny):
+    ids, n_head = tiny[0].encode(TEXT), tiny[1]["n_head"]
+    names = ["erf GELU", "no mask", "projection transposed"]
+    before = gpt2.causal_mask
+    with bugs.planted(names, tiny[2]) as params:
+        assert gpt2.causal_mask is bugs.mask_of_nothing
+        arrays = flatten(params)
+        assert arrays["h0/mlp/act"] is exact_gelu
+        assert np.array_equal(
+            arrays[f"h{MIDDLE}/attn/c_proj/w"], tiny[2]["blocks"][MIDDLE]["attn"]["c_proj"]["w"].T
+        )
+        at_once = gpt2.gpt2(ids, **params, n_head=n_head)
+    assert gpt2.causal_mask is before
+    for name in names:
+        with bugs.planted(name, tiny[2]) as params:
+            assert difference(gpt2.gpt2(ids, **params, n_head=n_head), at_once) > SAME
+    assert bugs.bugs_of("F") == bugs.TWO_AT_ONCE["F"] and bugs.bugs_of(["A", "F"])[1:] == bugs.bugs_of("F")
+
+
+@pytest.mark.parametrize("name", ["Z", "no  scale", ["no scale", "nothing"], 3])
+def test_a_bug_that_does_not_exist_is_an_error_that_lists_those_that_do(tiny, name):
+    with pytest.raises(ValueError, match="it must be one of positions from one, erf GELU"):
+        with bugs.planted(name, tiny[2]):
+            pass
+
+
+def test_a_step_that_does_not_exist_is_an_error_that_lists_those_that_do(tiny, right):
+    with pytest.raises(ValueError, match="'x' is not a step: it must be one of ln_1, q, k"):
+        reference.step("x", right[1][0], tiny[2]["blocks"][0], tiny[1]["n_head"])
+
+
+def test_same_is_a_matter_of_the_largest_difference_the_shape_and_no_nan():
+    a = np.float32([[1, -100], [0, 3]])
+    assert reference.same(a, a) and reference.same(a + np.float32(9e-4), a)
+    assert not reference.same(a + np.float32(2e-3), a) and not reference.same(a[:1], a)
+    assert not reference.same(np.where(a == 0, np.nan, a), a)
+
+
+# ---- the pictures of the bugs ------------------------------------------------------------------------------
+
+
+def test_a_small_map_begins_two_steps_before_the_first_wrong_one_and_says_where_it_is_wrong():
+    errors = {step: np.zeros(30) for step in ["x", *reference.STEPS]}
+    _, alt = pictures09.evidence({"clean · block 5": errors}, ["a"] * 30)
+    assert alt.startswith("1 small map of errors by step and position; 30 columns") and "noise only" in alt
+    for step, start in (("x", "x"), ("ln_1", "x"), ("weights", "k"), ("x + mlp", "act")):
+        found = errors | {step: np.arange(30) / 100}
+        names, values, first = pictures09.around_the_first(found)
+        assert names[0] == start and names[first] == step and len(values) == len(names) <= 6
+        figure, alt = pictures09.evidence({"A": found, "B": errors, "C": found}, [" word"] * 30)
+        assert f"A: the first wrong step is '{step}', wrong at all positions but 0, up to 0.3." in alt
+
+
+def test_what_a_tolerance_lets_through_is_said():
+    panel = pictures09.tolerances(
+        {"clean": 1e-6, "bug": 0.5, "other": 1e-3}, {"clean": 0, "bug": 1, "other": 1}
+    )
+    for tolerance, words in ((1e-3, "clean, other"), (1e-5, "clean"), (1e-7, "nothing")):
+        axes = style.new_figure(style.WIDTH, 2)[1]
+        assert panel(axes, tolerance) == f"lets through {words}."

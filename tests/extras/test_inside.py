@@ -116,6 +116,20 @@ def test_replace_refuses_unknown_names_and_wrong_shapes_in_one_line(params, path
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 140
 
 
+@pytest.mark.parametrize("layer, head", [(0, 0), (1, 2)])
+def test_without_a_head_the_others_add_what_they_added_and_no_array_is_changed(params, layer, head):
+    before = {name: np.copy(array) for name, array in flatten(params).items()}
+    cut, *step = inside.without_head(params, N_HEAD, layer, head), *inside.steps(IDS, **params, n_head=N_HEAD)
+    changed = {name for name, array in flatten(cut).items() if not np.array_equal(array, before[name])}
+    assert changed == {f"h{layer}/attn/c_proj/w"}
+    heads = step[layer]["heads"].copy()
+    heads[head] = 0
+    wanted = gpt2.linear(gpt2.merge_heads(heads), **params["blocks"][layer]["attn"]["c_proj"])
+    (*_, found) = [*inside.steps(IDS, **cut, n_head=N_HEAD)][: layer + 1]
+    assert_same_logits(found["attn"], wanted)
+    assert all(np.array_equal(array, before[name]) for name, array in flatten(params).items())
+
+
 def test_inside_does_not_import_matplotlib():
     done = run_python("-c", "import extras.inside, sys; print('matplotlib' in sys.modules)")
     assert done.stdout == b"False\n"

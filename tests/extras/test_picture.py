@@ -14,7 +14,10 @@ from helpers import ROOT, SMALL, lively_params, run_python
 import gpt2
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: see requirements-extras.txt")
-picture = importlib.import_module("extras.picture")
+picture, style = map(importlib.import_module, ("extras.picture", "extras.style"))
+contrast, luminance, seen = (
+    getattr(importlib.import_module("reading_pictures"), name) for name in ("contrast", "luminance", "seen")
+)
 colors, patches = map(importlib.import_module, ("matplotlib.colors", "matplotlib.patches"))
 
 pytestmark = [
@@ -88,22 +91,6 @@ def arcs(figure):
     return [patch for patch in figure.axes[0].patches if isinstance(patch, patches.PathPatch)]
 
 
-def shade(chip):  # -> red, green, blue on the ground
-    *colour, alpha = chip.get_facecolor()
-    return alpha * np.array(colour) + (1 - alpha) * np.array(colors.to_rgb(picture.GROUND))
-
-
-def luminance(rgb):
-    """Relative luminance, as WCAG defines it."""
-    rgb = np.array(colors.to_rgb(rgb))
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
-
-
-def contrast(one, other):
-    dark, light = sorted([luminance(one), luminance(other)])
-    return (light + 0.05) / (dark + 0.05)
-
-
 # ---- the numbers -------------------------------------------------------------------------------------------
 
 
@@ -125,22 +112,22 @@ def test_the_less_likely_a_token_the_darker_its_chip_and_all_letters_stand_out(d
     figure, _, ids, n = drawn
     logits = gpt2.gpt2(ids[:-1], **tiny[2], n_head=tiny[1]["n_head"])
     p = [plain_softmax(row)[i] for row, i in zip(logits, ids[1:])]
-    shades = [shade(chip) for chip in chips(figure)]
+    shades = [seen(chip.get_facecolor()) for chip in chips(figure)]
     assert len(shades) == len(ids)
     assert np.all(np.diff([luminance(shades[i + 1]) for i in np.argsort(p)]) > 0)
-    assert all(contrast(picture.INK, colour) >= ENOUGH for colour in shades)
+    assert all(contrast(style.INK, colour) >= ENOUGH for colour in shades)
     for text in figure.axes[0].texts:
-        assert contrast(text.get_color(), picture.GROUND) >= ENOUGH
+        assert contrast(text.get_color(), style.GROUND) >= ENOUGH
 
 
 def test_what_the_model_wrote_is_what_greedy_choice_gives_and_is_in_italics(drawn, tiny):
     figure, _, ids, n = drawn
-    words = [picture.label(tiny[0].decode([i])) for i in ids]
+    words = [style.spelled(tiny[0].decode([i])) for i in ids]
     italic = [text.get_text() for text in figure.axes[0].texts if text.get_style() == "italic"]
     assert italic == words[n:] and texts(figure).index("written by the model") > texts(figure).index(
         italic[-1]
     )
-    blue = colors.to_rgba(picture.BLUE)
+    blue = colors.to_rgba(style.BLUE)
     assert [chip.get_edgecolor() == blue for chip in chips(figure)] == [i == n - 1 for i in range(len(ids))]
 
 
@@ -157,7 +144,7 @@ def test_arcs_are_as_thick_as_the_weights_and_go_from_the_last_token_to_each(dra
     assert np.allclose(thick / thick.sum(), weights, atol=1e-6)
     ends = np.array([arc.get_path().vertices[[0, -1], 0] for arc in arcs(figure)])
     assert np.all(np.diff(ends[:, 0]) > 0) and np.all(ends[:, 1] == ends[-1, 0])
-    names = [picture.label(encoder.decode([i])) for i in ids]
+    names = [style.spelled(encoder.decode([i])) for i in ids]
     shown = [text for text in figure.axes[0].texts if text.get_text()]
     placed = {text.get_position()[0]: text.get_text() for text in shown if not number(text)}
     assert [placed[x] for x in ends[:, 0]] == names
@@ -205,12 +192,6 @@ def test_of_any_model_the_head_and_both_probabilities_are_those_of_plain_forward
     )
 
 
-def test_cutting_a_head_changes_no_array_of_the_model(params):
-    before = params["blocks"][1]["attn"]["c_proj"]["w"].copy()
-    picture.draw(IDS, params, N_HEAD, LETTERS)
-    assert np.array_equal(params["blocks"][1]["attn"]["c_proj"]["w"], before)
-
-
 # ---- the words ---------------------------------------------------------------------------------------------
 
 
@@ -251,25 +232,6 @@ def test_what_a_head_does_is_said_as_it_is(p, p_less, n_heads, change):
         said(picture.what_it_does("a", p, p_less, n_heads))
         == f"Without this head, the next token 'a' {change}"
     )
-
-
-@pytest.mark.parametrize(
-    "token, label",
-    [
-        (" old", "␣old"),
-        ("\n\n", "↵↵"),
-        ("é", "é"),
-        ("Я", "Я"),
-        ("שלום", "שלום"),
-        ("狐狸", r"\u72d0\u72f8"),
-        (" 🦊", r"␣\U0001f98a"),
-        ("\u200b\x07", r"\u200b\x07"),
-        ("$x$", r"\$x\$"),
-        ("狐" * 9, r"\u72d0\u72d0\u72d0\u72d…"),
-    ],
-)
-def test_a_label_shows_spaces_and_escapes_what_the_fonts_cannot_draw(token, label):
-    assert picture.label(token) == label
 
 
 # ---- any text, any model -----------------------------------------------------------------------------------
