@@ -278,11 +278,7 @@ def one_query(scores, scaled, masked, weights, values, tokens, query):  # -> fig
         if i < 4:
             signed_bars(axes, (scores, scaled, masked, weights)[i], unit)
         else:
-            weighted = np.vstack([weights[:, None] * values, weights @ values])
-            image = axes.imshow(weighted, cmap=style.SIGNED, norm=CenteredNorm(), aspect="auto")
-            for (row, column), value in np.ndenumerate(weighted if values.shape[1] <= 4 else []):
-                in_cell(axes, row, column, cell_text(value), image.to_rgba(value))
-            axes.hlines(np.arange(n_k) + 0.5, -0.5, values.shape[1] - 0.5, color=GROUND, linewidth=2)
+            weighted_values(axes, weights, values)
         axes.set(ylim=(n_k + 0.5, -0.5), xticks=[], yticks=[])
         if i == 0:
             style.name_rows(axes, [*tokens, "sum"], bold=[query])
@@ -296,6 +292,15 @@ def one_query(scores, scaled, masked, weights, values, tokens, query):  # -> fig
         f"{scaled.max():.2f}. The mask hides {counted(n_later, 'later token')}. After softmax, the largest "
         f"weights are {looked}. The weighted values add up to a vector of {values.shape[1]} numbers."
     )
+
+
+def weighted_values(axes, weights, values):  # axes, [n_k], [n_k, d_head]
+    """A row for each value times its weight, and below them their sum; with numbers where they are few."""
+    weighted, (n_k, d_head) = np.vstack([weights[:, None] * values, weights @ values]), values.shape
+    image = axes.imshow(weighted, cmap=style.SIGNED, norm=CenteredNorm(), aspect="auto")
+    for (row, column), value in np.ndenumerate(weighted if d_head <= 4 else []):
+        in_cell(axes, row, column, cell_text(value), image.to_rgba(value))
+    axes.hlines(np.arange(n_k) + 0.5, -0.5, d_head - 0.5, color=GROUND, linewidth=2)
 
 
 def signed_bars(axes, row, width):  # [n], pixels

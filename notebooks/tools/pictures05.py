@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.patches import Polygon, Rectangle
 
 from extras import style
-from extras.maps import FAINT
+from extras.maps import FAINT, hairs
 from extras.style import BLUE, INK, ORANGE, QUIET, RUST, SMALL, TEXT, WIDTH
 
 PRINTED_IN = 8  # a grid of at most this many columns has its numbers printed
@@ -71,7 +71,7 @@ def grids(panels, unit=1.0):  # {title: [n_layer, n_head]} -> figure, alt
         shares = np.clip(values / largest, -1, 1)
         shares = shares if unit else np.sign(shares) * np.abs(shares) ** 0.5
         image = one.imshow(shares, cmap=style.SIGNED, vmin=-1, vmax=1, aspect="auto")
-        separate(one, n_layer, n_head)
+        hairs(one, values.shape, 96 * side)
         style.above(one, title)
         if n_head <= PRINTED_IN:
             print_numbers(one, values, shares, image)
@@ -99,14 +99,6 @@ def print_numbers(axes, values, shares, image):
         weight = "bold" if value < 0 or share > 0.5 else "normal"
         text = text.replace("0.", ".", 1) if abs(value) < 1 else text
         axes.text(column, row, text, color=colour, weight=weight, **look)
-
-
-def separate(axes, n_rows, n_columns):
-    """A hair of space between the cells."""
-    for i in range(1, n_rows):
-        axes.axhline(i - 0.5, color="white", lw=1)
-    for j in range(1, n_columns):
-        axes.axvline(j - 0.5, color="white", lw=1)
 
 
 def before_and_after(maps, scores):  # {what is cut: [2 n, 2 n]}, one number each -> figure, alt
