@@ -29,6 +29,11 @@ PROMPT                     the text to continue, in quotes; without it, or with
                            a folder with a model, in OpenAI's layout or that of
                            Hugging Face; or the name of a model on its hub:
                            gpt2-xl, distilgpt2, owner/name, owner/name@revision
+--lora FOLDER              add a LoRA adapter, as peft saves it: its folder, or
+                           its name on the hub, owner/name; FOLDER:0.5 adds half
+                           of its change, A,B the changes of both; the model is
+                           the one that it was made for, unless --model_size
+                           names another
 --models_dir FOLDER        for downloaded models; by default
                            $PLAINGPT_MODELS_DIR, or models beside the program
 
@@ -72,8 +77,9 @@ APART = (("n_samples", "lookup"), ("n_samples", "explain"), ("past_context", "lo
 def command(
     prompt: str = None,
     n_tokens_to_generate: int = 40,
-    model_size: str = "124M",
+    model_size: str = None,
     *,
+    lora: str = None,
     models_dir: str = MODELS_DIR,
     temperature: float = None,
     top_k: int = None,
@@ -106,18 +112,21 @@ def command(
         raise ValueError("models_dir is empty: give a folder, or leave --models_dir out")
     reports = [name for name, asked in (("models", models), ("check", check), ("version", version)) if asked]
     if reports:
-        check_report(reports, prompt, given | settings | {"seed": seed, "stop": stop, "special": special})
-        print_report(reports[0], model_size, models_dir)
-        return
-    if prompt is None and sys.stdin.isatty():
-        refuse_in_chat(given)
-        converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws, special)
+        given |= settings | {"seed": seed, "stop": stop, "special": special}
+        given |= {} if check else {"lora": lora}  # --check has a use for it
+        check_report(reports, prompt, given)
+        print_report(reports[0], model_size, models_dir, lora)
         return
 
     from utils import open_model
 
+    if prompt is None and sys.stdin.isatty():
+        refuse_in_chat(given)
+        opened = open_model(model_size, models_dir, lora)
+        converse(opened, n_tokens_to_generate, new_pick, stop, draws, special)
+        return
     prompt = read_prompt(prompt)
-    encoder, hparams, load_params = open_model(model_size, models_dir)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
     check_stop(stop, encoder)
     n_new = 0 if past_context else n_tokens_to_generate
     ids = prompt_ids(prompt, n_new, keep_last, special, encoder, hparams)
@@ -174,7 +183,7 @@ def unescaped(stop):  # str or None -> str or None
 # ---- reports -----------------------------------------------------------------------------------------------
 
 
-def print_report(option, model_size, models_dir):
+def print_report(option, model_size, models_dir, lora):
     """Print what --models, --check or --version asks for, line by line."""
     if option == "models":
         from extras import available
@@ -183,7 +192,7 @@ def print_report(option, model_size, models_dir):
     elif option == "check":
         from extras import check
 
-        lines = check.check(model_size, models_dir)
+        lines = check.check(model_size, models_dir, lora)
     else:
         lines = [versions()]
     for line in lines:
@@ -276,12 +285,11 @@ def forgetting(ids, params, n_head, n, picks):  # yields a stream of ids for eac
 # ---- chat --------------------------------------------------------------------------------------------------
 
 
-def converse(n_tokens_to_generate, model_size, models_dir, new_pick, stop, draws, special):
-    """Continue what the user types, line by line; see extras/chat.py."""
+def converse(opened, n_tokens_to_generate, new_pick, stop, draws, special):
+    """Continue what the user types, line by line; see extras/chat.py. opened: what `open_model` returns."""
     from extras import chat
-    from utils import open_model
 
-    encoder, hparams, load_params = open_model(model_size, models_dir)
+    encoder, hparams, load_params = opened
     chat.check_room(n_tokens_to_generate, hparams["n_ctx"])
     check_stop(stop, encoder)
     params, to_text = load_params(), partial(text_of, encoder=encoder, stop=stop)

@@ -11,9 +11,10 @@ from files import ModelError, quoted, shown
 SIZES, CHECKPOINT = "hparams.json", "model.ckpt"  # in OpenAI's layout; the second is a prefix of two files
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")  # whole, or in shards
 THEIRS = ("config.json", *SAFETENSORS)  # in Hugging Face's layout
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of peft
 PARTS = {  # names of a model's files, whoever wrote them; SHARD and OF_CHECKPOINT are the rest
     *(SIZES, "encoder.json", "vocab.bpe", "checkpoint", "counter"),
-    *(*THEIRS, "generation_config.json", "adapter_config.json", "adapter_model.safetensors"),
+    *(*THEIRS, "generation_config.json", ADAPTER_CONFIG, ADAPTER_WEIGHTS),
     *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json"),
     *("special_tokens_map.json", "chat_template.jinja", "vocab.txt", "spiece.model", "tokenizer.model"),
 }
@@ -69,6 +70,8 @@ def is_part_of_model(name):  # -> bool
 def layout_of(folder):  # Path -> "openai", "huggingface", or None where there is no model
     """The layout of the model in a folder, judged by its files. Raises ModelError for files of both."""
     theirs = next((name for name in THEIRS if os.path.lexists(folder / name)), None)
+    if theirs and is_adapter_alone(folder):
+        return None
     ours = os.path.lexists(folder / SIZES)
     if ours and theirs:
         problem = f"it has {SIZES}, from OpenAI's layout, and {theirs}, from Hugging Face's"
@@ -78,6 +81,12 @@ def layout_of(folder):  # Path -> "openai", "huggingface", or None where there i
     has_vocabulary = any(os.path.lexists(folder / name) for name in ("encoder.json", "vocab.bpe"))
     found = checkpoints_in(folder)
     return "openai" if CHECKPOINT in found or (found and has_vocabulary) else None
+
+
+def is_adapter_alone(folder):  # Path -> bool
+    """Whether a folder has an adapter and no weights of a model; the model's config.json may be there."""
+    has_weights = any(os.path.lexists(folder / name) for name in SAFETENSORS)
+    return os.path.lexists(folder / ADAPTER_CONFIG) and not has_weights
 
 
 def entries_in(folder):  # -> list of os.DirEntry

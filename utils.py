@@ -16,6 +16,7 @@ from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
 DATA = "model.ckpt.data-00000-of-00001"
+DEFAULT = "124M"  # the model, where neither a model nor an adapter is named
 BEFORE_WEIGHTS = ("hparams.json", "encoder.json", "vocab.bpe")  # small files, enough to check a prompt
 WEIGHTS = ("model.ckpt.index", DATA)
 FILES = (*BEFORE_WEIGHTS, *WEIGHTS)
@@ -41,23 +42,31 @@ KNOWN = {  # bytes and SHA-256, where known
 # ---- any model ---------------------------------------------------------------------------------------------
 
 
-def load_encoder_hparams_and_params(model_size, models_dir):  # -> Encoder, hparams, params
+def load_encoder_hparams_and_params(model_size, models_dir, lora=None):  # -> Encoder, hparams, params
     """Load a model for `gpt2.generate`; `find_model` lists the models.
 
+    lora: adapters to merge into it: "FOLDER", "owner/name", "FOLDER:0.5,owner/name".
     params are float32 arrays, memory-mapped copy-on-write if the file is float32 too: you may edit them, the
     file does not change.
     Raises ValueError for an unknown name, ModelError for files that cannot be fetched or used.
     """
-    encoder, hparams, load_params = open_model(model_size, models_dir)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
     return encoder, hparams, load_params()
 
 
-def open_model(model_size, models_dir):  # -> Encoder, hparams, () -> params
+def open_model(model_size, models_dir, lora=None):  # -> Encoder, hparams, () -> params
     """What is needed to check a prompt, and a function that then fetches and reads the weights.
 
-    Raises what `load_encoder_hparams_and_params` raises.
+    model_size: None means 124M, or with lora the model that it was made for. Raises what
+    `load_encoder_hparams_and_params` raises.
     """
-    layout, place = find_model(model_size, models_dir)
+    if lora is not None:
+        from extras.huggingface import adapters
+
+        chosen = adapters.choose(lora)
+        base = adapters.base_of(chosen) if model_size is None else model_size
+        return adapters.adapted(chosen, base, *open_model(base, models_dir))
+    layout, place = find_model(DEFAULT if model_size is None else model_size, models_dir)
     if layout == "huggingface":
         from extras import huggingface
 

@@ -18,14 +18,18 @@ from files import AGAIN, MIXED_UP, ModelError, fresh_copy, quoted, read_json, re
 from names import RELEASED
 from weights import PRESETS, flatten
 
+CHECKED = (".json", ".txt", ".safetensors")  # suffixes of the hub's files whose digests are compared
 UNCONFIRMED = "; n_head stands only here, so nothing confirms it"
 
 
-def check(model_size, models_dir):  # yields lines
-    """Say file by file what was compared. Nothing is downloaded.
+def check(model_size, models_dir, lora=None):  # yields lines
+    """Say file by file what was compared; nothing is downloaded. Arguments: as for `utils.open_model`.
 
     Raises ModelError for the first thing that is wrong or missing, ValueError for an unknown name.
     """
+    chosen = [] if lora is None else cached_adapters(lora)
+    if model_size is None:
+        model_size = base_of_adapters(chosen) if chosen else utils.DEFAULT
     layout, place = utils.find_model(model_size, models_dir)
     if layout == "released" and not all((place / name).is_file() for name in utils.FILES):
         there = f"--model_size {model_size} --models_dir {quoted(models_dir)}"
@@ -35,10 +39,14 @@ def check(model_size, models_dir):  # yields lines
         from extras.huggingface.hub import cached_folder, how_again
 
         with fresh_copy(how_again(place)):
-            yield from check_huggingface(cached_folder(place))
+            folder = cached_folder(place)
+            yield from check_huggingface(folder)
     else:
+        folder = place
         with fresh_copy(utils.MOVE_AWAY if layout == "released" else AGAIN):
             yield from check_openai(place, model_size if model_size in PRESETS else None)
+    if chosen:
+        yield from check_adapters(chosen, folder, models_dir)
     yield "nothing wrong was found"
 
 
@@ -81,8 +89,34 @@ def check_huggingface(folder):  # yields lines
         params = loading.load_params(folder, config)
     shaped = "finite, with the shapes that config.json gives"
     yield f"{folder}: {len(flatten(params)):,} arrays: {shaped}; the format has no checksums"
-    yield from compare_files(folder, (".json", ".txt", ".safetensors"))
+    yield from compare_files(folder, CHECKED)
     yield from check_converted(folder)
+
+
+def cached_adapters(lora):  # -> list of adapters.Chosen
+    """The adapters that are named, each in its folder; for one from the hub, that is in the cache."""
+    from extras.huggingface.adapters import choose, place_of
+    from extras.huggingface.hub import cached_folder
+
+    return choose(lora, lambda name: str(cached_folder(place_of(name), "--lora")))
+
+
+def base_of_adapters(chosen):  # -> str
+    """The model that adapters were made for; see `adapters.base_of`."""
+    from extras.huggingface.adapters import base_of
+
+    return base_of(chosen)
+
+
+def check_adapters(chosen, model, models_dir):  # yields lines
+    """Check adapters, and that they can be merged into a model. chosen: what `cached_adapters` returns."""
+    from extras.huggingface import adapters
+
+    _, _, load_params = adapters.adapted(chosen, model, *utils.open_model(model, models_dir))
+    load_params()
+    for folder, *_ in chosen:
+        yield f"{folder}: its tensors are those that adapter_config.json and the model need, and finite"
+        yield from compare_files(Path(folder), CHECKED)
 
 
 def check_converted(folder):  # yields lines

@@ -41,6 +41,7 @@ FILE                 the picture, a new file, .svg or .png; what it shows is als
                      written in words, into the file and to standard output
 -m, --model_size 124M
                      the model, as for gpt2.py; tiny needs no download
+--lora FOLDER        an adapter for it, as for gpt2.py
 --models_dir FOLDER  for downloaded models, as for gpt2.py
 -n, --n_tokens_to_generate 6
                      how many tokens the model adds, at most
@@ -193,7 +194,8 @@ def command(
     text: str = "",
     file: str = "",
     *,
-    model_size: str = "124M",
+    model_size: str = None,
+    lora: str = None,
     models_dir: str = MODELS_DIR,
     n_tokens_to_generate: int = 6,
     special: bool = False,
@@ -206,7 +208,7 @@ def command(
     if os.path.lexists(file):
         raise ValueError(f"{file} exists: name a new file")
     text = read_prompt(text)
-    encoder, hparams, load_params = open_model(model_size, models_dir)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
     ids = encoded(text, encoder, special, n_most=hparams["n_ctx"])
     check_length(ids, n_tokens_to_generate)
     say_if_plain([text], encoder, special)

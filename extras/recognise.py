@@ -3,9 +3,10 @@
 import contextlib
 import os
 import re
+from pathlib import Path
 
 from files import PICKLES, ModelError, convert_advice, convert_command, quoted, read_json, shown
-from layouts import SAFETENSORS, SHARD, SIZES, entries_in
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFETENSORS, SHARD, SIZES, entries_in, layout_of
 from names import ALLOWED
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"  # of transformers
@@ -23,7 +24,7 @@ FORMATS = (  # by the name of a file: what it is, and what to do
     (r".*\.onnx", "is in the format of ONNX", GET),
     (r"openvino_model\.(bin|xml)", "is in OpenVINO's format", GET),
     (r".*\.npz", "is in NumPy's format", GET),
-    (r"adapter_model\.\w+", "is an adapter of peft, not a model", "merge it into its base with peft"),
+    (r"adapter_model\.safetensors", "is an adapter of peft, not a model", "give its folder as --lora"),
     (r".*\.(zip|tar|gz|tgz|7z|rar)", "is an archive", "unpack it, and give the folder"),
 )
 TOKENIZER = ("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -116,18 +117,55 @@ def not_weights(name):  # -> str, or None
 
 
 def adapter(folder):  # Path -> (problem, advice), or None
-    """What an adapter of peft is, and its base."""
-    path = folder / "adapter_config.json"
-    if not path.is_file():
-        return None
+    """What an adapter in a folder is."""
+    path = folder / ADAPTER_CONFIG
+    return what_an_adapter_is(path, folder) if path.is_file() else None
+
+
+def what_an_adapter_is(path, place):  # Path of adapter_config.json, folder or name -> problem, advice
+    """What an adapter that is given as a model is, and how to give it."""
     try:
         config = read_json(path)
     except ModelError:
         config = {}
     kind = "a LoRA adapter" if config.get("peft_type") == "LORA" else "an adapter"
     base = config.get("base_model_name_or_path")
-    base = f"; its base is {shown(base)}" if isinstance(base, str) else ""
-    return f"it is {kind} of peft, not a model{base}", "merge it into its base with peft, and save the result"
+    base = f"; it was made for {shown(base)}" if isinstance(base, str) and base else ""
+    of_peft = config.get("peft_type", "LORA")
+    advice = f"give it as --lora {quoted(place)}" if of_peft == "LORA" else without_lora(of_peft)
+    return f"it is {kind} of peft, not a model{base}", advice
+
+
+def without_lora(kind):  # -> str
+    """What to do with another kind of adapter: most can be merged; one that changes the prompt cannot."""
+    if re.search("PROMPT|PREFIX|P_TUNING|CPT|CARTRIDGE", str(kind)):
+        return "it changes the prompt, not the weights, so only peft can run it"
+    return "merge it into its base with peft, by merge_and_unload, and give that as --model_size"
+
+
+def not_an_adapter(place):  # folder, or name on the hub -> ModelError
+    """The error for a place that is not an adapter of peft: what it is instead, and where the adapter is."""
+    problem, folder = f"it has no {ADAPTER_CONFIG}, so it is not an adapter of peft", Path(place)
+    if not folder.is_dir():
+        return ModelError(place, problem, f"a model is given as --model_size {quoted(place)}")
+    if layout_of(folder):
+        return ModelError(place, "it is a model, not an adapter", f"give it as --model_size {quoted(place)}")
+    inside = [each for each in folders_in(folder) if holds(each, [ADAPTER_CONFIG])]
+    if inside:
+        return ModelError(place, problem, f"give a folder inside it, such as {quoted(inside[-1])}")
+    pickles = [entry.path for entry in entries_in(folder) if is_pickle(entry.name)]
+    advice = file_advice(pickles[0]) if pickles else f"an adapter is a folder with it and {ADAPTER_WEIGHTS}"
+    return ModelError(place, problem, advice)
+
+
+def unknown_adapter(name):  # -> ValueError
+    """The error for a name that is neither a folder with an adapter nor one on the hub."""
+    advice = file_advice(name) if os.path.isfile(name) else None
+    if advice is None:
+        missing = "" if os.path.exists(name) else "there is no such folder; "
+        allowed = f"a folder with {ADAPTER_CONFIG}, or a name on the Hugging Face hub, owner/name"
+        advice = f"{missing}expected {allowed}; FOLDER:0.5 adds half of it, A,B adds two"
+    return ValueError(f"lora is '{shown(name)}': {advice}")
 
 
 def cache_of_hub(folder):  # Path -> (problem, advice), or None
@@ -166,9 +204,10 @@ def model_inside(folder):  # Path -> (problem, advice), or None
     folders = folders_in(folder)
     steps = [each for each in folders if re.fullmatch(r"checkpoint-\d+", os.path.basename(each))][-MOST:]
     for step in reversed(steps):
-        if holds(step, (*WEIGHTS, "adapter_config.json")):
+        if holds(step, (*WEIGHTS, ADAPTER_CONFIG)):
             problem = f"not a model, but the checkpoints of a training run, {names_of(steps)}"
-            return tokenizer_apart(folder, step) or (problem, f"give the latest, {quoted(step)}")
+            latest = f"as --lora {quoted(step)}" if holds(step, [ADAPTER_CONFIG]) else quoted(step)
+            return tokenizer_apart(folder, step) or (problem, f"give the latest, {latest}")
     inside = [each for each in folders[:MOST] if holds(each, WEIGHTS)]
     if len(inside) > 1:
         return f"it holds several models, {names_of(inside)}", f"give one, such as {quoted(inside[0])}"
@@ -180,7 +219,7 @@ def model_inside(folder):  # Path -> (problem, advice), or None
 
 def tokenizer_apart(folder, model):  # Path, str -> (problem, advice), or None
     """Where the tokenizer of a model is, if it is not beside the weights."""
-    if holds(model, (*TOKENIZER, SIZES, "adapter_config.json", "ckpt.pt")):
+    if holds(model, (*TOKENIZER, SIZES, ADAPTER_CONFIG, "ckpt.pt")):
         return None
     homes = [home for home in (str(folder), *folders_in(folder)[:MOST]) if holds(home, TOKENIZER)]
     if not homes:

@@ -60,6 +60,12 @@ def transformers():
     return sys.modules["transformers"]
 
 
+@pytest.fixture(scope="session")
+def peft(transformers):
+    """The judge of adapters."""
+    return pytest.importorskip("peft", reason="peft, the judge of adapters, is not installed")
+
+
 def pytest_terminal_summary(terminalreporter):
     if differences:
         n, largest = len(differences), max(differences)

@@ -3,9 +3,11 @@
 (configuration_gpt2.py of transformers)
 """
 
-from extras.huggingface.hub import NO_CONFIG, find_file
+from extras.huggingface.hub import find_file
 from extras.huggingface.variants import ACTIVATIONS
+from extras.recognise import what_an_adapter_is
 from files import AGAIN, ModelError, read_json, shown
+from layouts import ADAPTER_CONFIG
 from weights import check_hparams
 
 ALLOWED = {  # other values of these fields are refused; the first is what a missing field means
@@ -81,7 +83,9 @@ def read_config(model):  # -> {field: value}
     """The fields of config.json, checked; missing ones are filled in from DEFAULTS."""
     path = find_file(model, "config.json")
     if path is None:
-        raise ModelError(model, NO_CONFIG)
+        if found := find_file(model, ADAPTER_CONFIG):
+            raise ModelError(model, *what_an_adapter_is(found, model))
+        raise ModelError(model, "it has no config.json, so it is not a model of Hugging Face transformers")
     config = DEFAULTS | canonical(read_json(path), path)
     for field, allowed in ALLOWED.items():
         if not any(type(config[field]) is type(value) and config[field] == value for value in allowed):

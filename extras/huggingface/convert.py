@@ -3,7 +3,7 @@
 PyTorch saves models as pickles, and many exist in no other form. A pickle may run any code when it is read.
 So pickles are read only here, and never run: see pickle_files.py. Names and shapes differ from project
 to project: other_projects.py makes them those of transformers. The result is a folder for `--model_size` and
-transformers or, if it is an adapter, for peft.
+transformers or, if it is an adapter, for `--lora` and peft.
 """
 
 if __name__ == "__main__":  # first, so that a missing library is reported in one line
@@ -16,11 +16,14 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
     raise SystemExit(run("extras.huggingface.convert", "requirements-extras.txt"))
 
 import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
 
 from extras.huggingface import characters, loading, task_heads
+from extras.huggingface.adapter_config import LARGEST_ALPHA, PEFT_PREFIX, read_adapter_config
+from extras.huggingface.adapter_tensors import check_without_base
 from extras.huggingface.config import DEFAULTS, kind_of, read_config, to_hparams
 from extras.huggingface.export import new_folder, save, write_json, write_tensors
 from extras.huggingface.hub import find_file
@@ -42,7 +45,7 @@ from extras.huggingface.pickle_files import read_pickle
 from extras.huggingface.tensors import HEADS, read_safetensors, read_shards
 from extras.recognise import PICKLE, PICKLE_INDEX, TOKENIZER, is_pickle, not_a_model, not_weights
 from files import ModelError, begins_as_pickle, printable, quoted, say_if_large, shown
-from layouts import SAFETENSORS
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFETENSORS
 from names import MODELS_DIR
 from utils import open_model
 from weights import BFLOAT16, PRESETS, to_float32
@@ -53,7 +56,8 @@ python -m extras.huggingface.convert FILE OUT_FOLDER [--option value]    a model
 FILE                 a file that PyTorch or safetensors saved, or its folder: from
                      transformers, Lightning or TRL, with config.json and the
                      tokenizer beside it; from nanoGPT, build-nanogpt, minGPT or
-                     LLMs-from-scratch; or an adapter from Microsoft's LoRA
+                     LLMs-from-scratch; or an adapter, from peft, with its
+                     adapter_config.json, or from Microsoft's LoRA
 OUT_FOLDER           a new folder
 --meta meta.pkl      nanoGPT: the characters that it was trained on; by default
                      looked for beside FILE and in nanoGPT's data folder
@@ -68,10 +72,10 @@ OUT_FOLDER           a new folder
 --lora_alpha 32      Microsoft's LoRA: scale, which its files do not record
 """
 # the file of a model's weights, in the order in which transformers looks for it
-WHOLE = (*SAFETENSORS, PICKLE, PICKLE_INDEX)
-BESIDE = (  # the files that go with them
-    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
-    *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+WHOLE = (*SAFETENSORS, PICKLE, PICKLE_INDEX, ADAPTER_WEIGHTS)
+OF_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json"),
+    "special_tokens_map.json",
 )
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -97,6 +101,8 @@ def command(
     for name, value in (("n_head", n_head), ("lora_alpha", lora_alpha)):
         if value == 0:
             raise ValueError(f"{name} is 0: it must be 1 or more")
+    if lora_alpha and lora_alpha > LARGEST_ALPHA // 2:  # `as_in_peft` doubles it
+        raise ValueError(f"lora_alpha is {lora_alpha}: it must be at most {LARGEST_ALPHA // 2:,}")
     if os.path.isdir(file):
         file = file_in(Path(file))
     say_if_large(f"converting {file}", os.path.getsize(file))
@@ -132,15 +138,18 @@ def convert(
     """
     file = Path(file)
     other = not_weights(file.name)
-    if other:
+    if other and file.name != ADAPTER_WEIGHTS:
         raise ModelError(file, other)
     content, found = read(file)
     state = without_prefix(found, file)
     of_adapters, of_others = {"lora_alpha": lora_alpha}, {"meta": meta, "tokenizer": tokenizer}
     of_others |= {"activation": activation, "n_head": n_head}
-    if any(".lora_" in name for name in state):
+    if any(name.endswith(".lora_A") for name in state):
         refuse(of_others, "an adapter of Microsoft's LoRA")
         return convert_lora(state, file, out_folder, lora_alpha)
+    if any(".lora_" in name for name in state):
+        refuse(of_adapters | of_others, "an adapter of peft")
+        return convert_adapter(state, file, out_folder, found)
     sizes = recorded_sizes(content)
     project, state = project_of(state, sizes), renamed(state, file)
     c_attn = next((array for name, array in state.items() if name.endswith("h.0.attn.c_attn.weight")), None)
@@ -199,9 +208,7 @@ def convert_transformers(state, file, out_folder, is_right):  # -> str
         raise ValueError(f"{file} needs no conversion: use its folder, --model_size {quoted(file.parent)}")
     with new_folder(out_folder) as folder:
         write_tensors(folder / "model.safetensors", without_others(state, kind_of(config)))
-        for name in BESIDE:
-            if file.with_name(name).is_file():
-                shutil.copyfile(file.with_name(name), folder / name)
+        copy_beside(file, folder, ["config.json", "generation_config.json", *OF_TOKENIZER])
     return f"a model of transformers: {file}"
 
 
@@ -276,13 +283,39 @@ def check_rows(n_rows, n_tokens, file, words="the tokenizer has {:,} tokens"):
         raise ValueError(f"{found}: {advice}, or --meta for the meta.pkl of its characters")
 
 
-# ---- Microsoft's LoRA --------------------------------------------------------------------------------------
+# ---- adapters ----------------------------------------------------------------------------------------------
+
+
+def convert_adapter(state, file, out_folder, found):  # -> str
+    """Write an adapter of peft as safetensors. found: its tensors by the names in the file."""
+    if not file.with_name(ADAPTER_CONFIG).is_file():
+        raise ValueError(f"{file} needs its {ADAPTER_CONFIG} beside it, which has the scale: get it too")
+    config = read_adapter_config(file.parent)
+    tensors = {}
+    for name, array in state.items():  # .default is the adapter's name, which peft leaves out of its files
+        tensors[PEFT_PREFIX + re.sub(r"\.default\b", "", name.removeprefix(PEFT_PREFIX))] = array
+    if len(tensors) < len(state):
+        raise ModelError(file, "it holds a tensor twice, by names that differ only in .default")
+    check_without_base(tensors, config, file)
+    if file.name == ADAPTER_WEIGHTS and tensors.keys() == found.keys():
+        raise ValueError(f"{file} needs no conversion: use its folder, --lora {quoted(file.parent)}")
+    with new_folder(out_folder) as folder:
+        write_tensors(folder / ADAPTER_WEIGHTS, tensors)
+        copy_beside(file, folder, [ADAPTER_CONFIG, *OF_TOKENIZER])
+    return f"an adapter of peft: {file}"
+
+
+def copy_beside(file, folder, names):
+    """Copy the files of these names that lie beside a file into a folder."""
+    for name in names:
+        if file.with_name(name).is_file():
+            shutil.copyfile(file.with_name(name), folder / name)
 
 
 def convert_lora(state, file, out_folder, lora_alpha):  # -> str
     """Write an adapter for peft."""
     tensors, fields = as_in_peft(state, file, lora_alpha)
     with new_folder(out_folder) as folder:
-        write_json(folder / "adapter_config.json", fields)
-        write_tensors(folder / "adapter_model.safetensors", tensors)
+        write_json(folder / ADAPTER_CONFIG, fields)
+        write_tensors(folder / ADAPTER_WEIGHTS, tensors)
     return f"an adapter of Microsoft's LoRA, rank {fields['r'] // 2}: {file}"

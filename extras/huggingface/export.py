@@ -45,6 +45,7 @@ python -m extras.huggingface.export MODEL OUT_FOLDER [--option value]    a model
 MODEL                a model, as for gpt2.py: tiny, 124M, a folder; it is
                      checked first, as by gpt2.py --check
 OUT_FOLDER           a new folder
+--lora FOLDER        an adapter to merge into it, as for gpt2.py
 --models_dir FOLDER  for downloaded models, as for gpt2.py
 """
 FILLING = "filling.lock"  # held while a temporary folder is filled; the system releases it on a crash
@@ -220,16 +221,17 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def command(model: str = "", out_folder: str = "", *, models_dir: str = MODELS_DIR):
-    """Export a model, unless a file of it is damaged."""
+def command(model: str = "", out_folder: str = "", *, lora: str = None, models_dir: str = MODELS_DIR):
+    """Export a model, and an adapter merged into it, unless a file of it is damaged."""
     if not model or not out_folder:
         usage = "python -m extras.huggingface.export MODEL OUT_FOLDER"
         raise ValueError(f"give a model and a folder: {usage} (see --help)")
     safetensors_library()  # if it is missing, say so before a model is downloaded
     refuse_full(Path(out_folder))
-    loaded = load_encoder_hparams_and_params(model, models_dir)  # first, as this may download it
+    loaded = load_encoder_hparams_and_params(model, models_dir, lora)  # first, as this may download it
     say_if_large(f"checking {model}, then writing it", 4 * count(loaded[1]))
-    for _ in check(model, models_dir):
+    for _ in check(model, models_dir, lora):
         pass  # it raises an error for the first thing that is wrong
     save(out_folder, *loaded)
-    print(printable(f"{model} -> {out_folder}"))
+    source = f"{model} with {lora}" if lora else model
+    print(printable(f"{source} -> {out_folder}"))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from download import root_cause
 from files import AGAIN, ROOT, ModelError, from_here, needs, quoted, say, shown, shown_size, similar
-from layouts import SAFETENSORS
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFETENSORS
 from names import SHORT_NAMES
 
 LONGEST_WAIT = 3.5  # seconds for the hub's first answer, unless HF_HUB_ETAG_TIMEOUT is set
@@ -25,7 +25,7 @@ STATUS_ADVICE = {
     403: "check that your token, HF_TOKEN, may read it",
     429: "wait a few minutes, then try again",
 }
-NO_CONFIG = "it has no config.json, so it is not a model of Hugging Face transformers"
+FIRST = ("config.json", ADAPTER_CONFIG)  # a model has the first, an adapter the second
 
 
 def find_file(model, filename, commit=None):  # -> Path, or None if the model has no such file
@@ -45,12 +45,14 @@ def find_file(model, filename, commit=None):  # -> Path, or None if the model ha
     _, error = ask(repo, revision)
     if error is None:
         return download(repo, filename, commit)
-    weights = [path for _, path in (cached(repo, name, commit) for name in SAFETENSORS) if path]
+    names = (*SAFETENSORS, ADAPTER_WEIGHTS)
+    weights = [path for _, path in (cached(repo, name, commit) for name in names) if path]
     if not weights:
         raise no_network(error, repo, filename)
     path = file_in(weights[0].parent, filename)
-    if path is None and filename == "generation_config.json":  # it says where a text ends
-        say(f"{repo}: the cache has no {filename}, so the model is taken to have none")
+    deciding = "tokenizer.json" if weights[0].name == ADAPTER_WEIGHTS else "generation_config.json"
+    if path is None and filename == deciding:  # it changes the text
+        say(f"{repo}: the cache has no {filename}, so it is taken to have none")
     return path
 
 
@@ -97,6 +99,12 @@ def cached(repo, filename, revision):  # -> whether the cache knows, Path or Non
     return path is hub._CACHED_NO_EXIST and is_commit(revision), None
 
 
+def first_cached(repo, revision):  # -> Path, or None
+    """The first of FIRST that the cache has."""
+    paths = (cached(repo, name, revision)[1] for name in FIRST)
+    return next(filter(None, paths), None)
+
+
 def is_commit(revision):  # -> bool
     """Whether a revision is a commit, which never changes, and not a branch or tag."""
     return re.fullmatch("[0-9a-f]{40}", revision) is not None
@@ -107,19 +115,22 @@ def cache_of(repo):  # -> Path
     return Path(hub_library().constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}")
 
 
-def cached_folder(model):  # -> Path
-    """The folder of a model, or its copy in the hub's cache. Raises ModelError if it is not there."""
+def cached_folder(model, option="--model_size"):  # -> Path
+    """The folder of a model, or its copy in the hub's cache. Raises ModelError if it is not there.
+
+    option: the one that takes its name, for the advice how to download it.
+    """
     if os.path.isdir(model):
         return Path(model)
     hub = hub_library()
     repo, revision = parse_name(model)
     try:
-        _, path = cached(repo, "config.json", revision)
+        path = first_cached(repo, revision)
     except hub.errors.HFValidationError as error:
         raise hub_error(error, repo, "", revision) from None
     if path is None:
         start = f"python {quoted(from_here(ROOT / 'gpt2.py'))}"
-        advice = f"{start} Hello --model_size {quoted(model)} downloads it"
+        advice = f"{start} Hello {option} {quoted(model)} downloads it"
         raise ModelError(model, "not a folder here, and not downloaded yet", advice)
     return path.parent
 
@@ -136,13 +147,15 @@ def commit_of(repo, revision):  # "openai-community/gpt2", "main" -> "607a30d7..
     if is_commit(revision):
         return revision
     commit, error = ask(repo, revision)
-    _, path = cached(repo, "config.json", revision)
+    path = first_cached(repo, revision)
     if error is None and (path is None or path.parent.name != commit):
-        path = download(repo, "config.json", revision)  # which also records where the branch is now
+        # which also records where the branch is now
+        path = next(filter(None, (download(repo, name, revision) for name in FIRST)), None)
         if path is None:
-            raise ModelError(repo, NO_CONFIG)
+            problem = f"it has neither {' nor '.join(FIRST)}, so it is neither a model nor an adapter"
+            raise ModelError(repo, problem)
     if path is None:
-        raise no_network(error, repo, "config.json")
+        raise no_network(error, repo, FIRST[0])
     return path.parent.name  # .../models--owner--name/snapshots/COMMIT/config.json
 
 

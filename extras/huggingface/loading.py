@@ -26,7 +26,7 @@ from extras.huggingface import vocabulary
 from extras.huggingface.config import read_config, to_hparams
 from extras.huggingface.hub import find_file, how_again
 from extras.huggingface.tensors import HEADS, read_tensors
-from extras.huggingface.variants import UntiedEmbedding, set_variants
+from extras.huggingface.variants import UntiedEmbedding, query_scales, set_variants
 from files import MIXED_UP, ModelError, fresh_copy, read_json, say, shown
 
 LANGUAGE_MODELS = {  # classes of transformers, then of TRL; some have another head as well
@@ -38,7 +38,8 @@ LANGUAGE_MODELS = {  # classes of transformers, then of TRL; some have another h
 def load(model):  # -> Encoder, hparams, params
     """Load a language model.
 
-    hparams are the five sizes, and "n_inner" where it is not 4 n_embd. Raises ModelError, which names the
+    hparams are the five sizes; "n_inner" where it is not 4 n_embd; and "query_scales" where the weights that
+    make queries were multiplied, layer by layer, by other numbers than 1. Raises ModelError, which names the
     file and the field or tensor, for a file that cannot be fetched, is incomplete, or is not supported.
     """
     encoder, hparams, load_params = open_model(model)
@@ -50,7 +51,10 @@ def open_model(model):  # -> Encoder, hparams, () -> params
     with fresh_copy(how_again(model)):
         config = read_config(model)
         encoder = load_encoder(model, config)
-    return encoder, to_hparams(config), partial(load_params, model, config)
+    hparams, scales = to_hparams(config), query_scales(config)
+    if any(scale != 1 for scale in scales):
+        hparams["query_scales"] = scales
+    return encoder, hparams, partial(load_params, model, config)
 
 
 def load_encoder(model, config):  # -> Encoder

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
+from extras.huggingface.adapter_config import PEFT_PREFIX
 from extras.huggingface.config import to_hparams
 from extras.huggingface.loading import huggingface_name, is_mask
 from extras.huggingface.pickle_files import Settings
@@ -197,24 +198,27 @@ def as_in_peft(state, file, lora_alpha):  # -> {name: array}, fields of adapter_
         b = state[f"{layer}.lora_B"]
         wide = np.zeros((3 * n_embd, 2 * rank), dtype=b.dtype)
         wide[:n_embd, :rank], wide[2 * n_embd :, rank:] = b[:n_embd], b[n_embd:]
-        tensors[f"base_model.model.{layer}.lora_A.weight"] = state[f"{layer}.lora_A"]
-        tensors[f"base_model.model.{layer}.lora_B.weight"] = wide
+        tensors[f"{PEFT_PREFIX}{layer}.lora_A.weight"] = state[f"{layer}.lora_A"]
+        tensors[f"{PEFT_PREFIX}{layer}.lora_B.weight"] = wide
     return tensors, PEFT | {"r": 2 * rank, "lora_alpha": 2 * lora_alpha}  # lora_alpha / r, as before
 
 
 def check_lora(state, file):  # -> names of layers, n_embd, r
     """Raise ModelError unless every layer has a pair of the same shapes, and nothing else is there."""
+    pairs = "attn.c_attn.lora_A [2 r, n_embd] and lora_B [2 n_embd, r], r the same in all layers"
+    supported = f"supported: {pairs}"
+    for name in sorted(state):
+        if not re.fullmatch(r"transformer\.h\.\d+\.attn\.c_attn\.lora_[AB]", name):
+            raise ModelError(file, f"{shown(name)} is unknown", supported)
     layers, wanted = sorted({name.rpartition(".")[0] for name in state}), {}
     n_embd = np.atleast_2d(state.get(f"{layers[0]}.lora_A", 0)).shape[1]
     rank = np.atleast_2d(state.get(f"{layers[0]}.lora_B", 0)).shape[1]
     for layer in layers:
         wanted |= {f"{layer}.lora_A": (2 * rank, n_embd), f"{layer}.lora_B": (2 * n_embd, rank)}
-    for name in sorted(state.keys() | wanted.keys()):
+    for name, wanted_shape in wanted.items():
         shape = state[name].shape if name in state else None
-        known = re.fullmatch(r"transformer\.h\.\d+\.attn\.c_attn\.lora_[AB]", name)
-        if not known or shape != wanted.get(name) or 0 in shape:
-            pairs = "attn.c_attn.lora_A [2 r, n_embd] and lora_B [2 n_embd, r], r the same in all layers"
+        if shape != wanted_shape or 0 in shape:
             found = "is missing" if shape is None else f"has shape {list(shape)}"
-            raise ModelError(file, f"{shown(name)} {found}", f"supported: {pairs}")
+            raise ModelError(file, f"{shown(name)} {found}", supported)
         to_float32(state[name], shape, name, file, "its other layers")
     return layers, n_embd, rank

@@ -27,6 +27,7 @@ from files import (
     shown,
     unique,
 )
+from layouts import ADAPTER_CONFIG
 from weights import BFLOAT16
 
 DTYPES = {
@@ -51,9 +52,9 @@ def read_tensors(model):  # -> {name: array}
     if there is an adapter too, and for what `read_safetensors`, `read_shards` and `check_names` refuse.
     """
     safetensors_library()  # if it is missing, say so before half a gigabyte is downloaded
-    if find_file(model, "adapter_config.json"):
-        found = "it has an adapter beside its weights, adapter_config.json"
-        raise ModelError(model, found, "merge the two first")
+    if find_file(model, ADAPTER_CONFIG):
+        advice = "if it is merged already, delete that file; if not, put the two into folders of their own"
+        raise ModelError(model, f"it has an adapter, {ADAPTER_CONFIG}, beside a model", advice)
     tensors = read_weights(partial(find_file, model))
     if tensors is None:
         tensors, why = read_converted(model, read_weights)

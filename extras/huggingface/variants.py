@@ -78,17 +78,26 @@ class UntiedEmbedding:
         return self.head.T
 
 
+def query_scales(config):  # -> [n_layer]
+    """By how much each layer's queries are multiplied, beside what `gpt2.attention_weights` does."""
+    d_head = config["n_embd"] // config["n_head"]
+    scale = 1 if config["scale_attn_weights"] else d_head**0.5  # gpt2.attention_weights divides by it
+    by_layer = config["scale_attn_by_inverse_layer_idx"]
+    return [scale / (layer + 1) if by_layer else scale for layer in range(config["n_layer"])]
+
+
+def scale_queries(array, scale):  # [..., 3 n_embd]
+    """Multiply the columns that make queries, in place."""
+    array[..., : array.shape[-1] // 3] *= scale
+
+
 def set_variants(params, config):
     """Change params in place wherever this model differs from OpenAI's."""
-    n_embd, d_head = config["n_embd"], config["n_embd"] // config["n_head"]
     act, epsilon = ACTIVATIONS[config["activation_function"]], config["layer_norm_epsilon"]
-    for layer, block in enumerate(params["blocks"]):
-        scale = 1 if config["scale_attn_weights"] else d_head**0.5  # gpt2.attention_weights divides by it
-        if config["scale_attn_by_inverse_layer_idx"]:
-            scale /= layer + 1
+    for block, scale in zip(params["blocks"], query_scales(config)):
         if scale != 1:
             for array in block["attn"]["c_attn"].values():
-                array[..., :n_embd] *= scale  # the columns that make queries
+                scale_queries(array, scale)
         if act is not gpt2.gelu:
             block["mlp"]["act"] = act
     if epsilon != 1e-5:

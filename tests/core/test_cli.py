@@ -82,8 +82,8 @@ def asked(monkeypatch):
     """What the command asks of the model, which is not run."""
     calls = []
 
-    def open_model(model_size, models_dir):
-        calls.append({"model_size": model_size, "models_dir": models_dir})
+    def open_model(model_size, models_dir, lora):
+        calls.append({"model_size": model_size, "models_dir": models_dir, "lora": lora})
         return Letters(), {"n_vocab": 256, "n_ctx": 1000, "n_head": 1} | SIZES, dict
 
     def stream(kind):
@@ -107,7 +107,7 @@ def asked(monkeypatch):
 
 SIZES = {"n_embd": 8, "n_layer": 1}
 MODELS = str(ROOT / "models")
-USUAL = {"model_size": "124M", "models_dir": MODELS, "prompt": "hi", "n": 40, "stream": "plain"}
+USUAL = {"model_size": None, "models_dir": MODELS, "lora": None, "prompt": "hi", "n": 40, "stream": "plain"}
 USUAL |= {"n_samples": 1, "stop": None}
 
 # ---- arguments ---------------------------------------------------------------------------------------------
@@ -232,8 +232,9 @@ def test_help_names_every_option_and_its_default(asked, capsys, argv):
     assert err == "" and asked == []
     for name, parameter in inspect.signature(cli.command).parameters.items():
         assert name == "prompt" or re.search(rf"^(-\w, )?--{name}\b", out, re.MULTILINE), name
-        if name in ("n_tokens_to_generate", "model_size"):
-            default = rf"by default {parameter.default}\b|{parameter.default} .the default"
+        usual = {"n_tokens_to_generate": parameter.default, "model_size": utils.DEFAULT}
+        if name in usual:
+            default = rf"by default {usual[name]}\b|{usual[name]} .the default"
             assert re.search(rf"--{name} [A-Z]+\s+.*({default})", out), name
     assert all(len(line) <= 80 for line in out.splitlines())
 

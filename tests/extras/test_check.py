@@ -32,7 +32,7 @@ def flip(path, at, bit=0):
 
 
 def lines(model, models_dir="models"):
-    return [line.replace(os.sep, "/") for line in check(str(model), models_dir)]
+    return [line.replace(os.sep, "/") for line in check(model and str(model), models_dir)]
 
 
 def test_the_bundled_model_is_whole():
@@ -100,6 +100,7 @@ def test_digests_are_compared_where_they_are_known(folder, monkeypatch):
     digest = hashlib.sha256((models_dir / "124M" / "hparams.json").read_bytes()).hexdigest()
     known["124M/hparams.json"] = (None, digest)
     assert lines("124M", models_dir)[-2].endswith(f"124M/hparams.json: SHA-256 is right, {digest}")
+    assert lines(None, models_dir) == lines("124M", models_dir)  # the default
 
 
 def test_what_loading_refuses_is_refused_although_its_checksums_are_right(folder):
@@ -166,7 +167,7 @@ def test_a_model_with_a_task_head_is_checked_with_its_head(tmp_path):
     with pytest.raises(ModelError, match="it has no score.weight"):
         lines(folder)
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="it has an adapter beside its weights"):
+    with pytest.raises(ModelError, match="it has an adapter, adapter_config.json, beside a model"):
         lines(folder)
 
 

@@ -132,7 +132,7 @@ def test_of_shards_without_their_index_the_index_is_named(tmp_path):
         ("decoder_model.onnx", "it is in the format of ONNX; get the model's safetensors instead"),
         ("gpt2.npz", "it is in NumPy's format; get the model's safetensors instead"),
         ("openvino_model.bin", "it is in OpenVINO's format; get the model's safetensors instead"),
-        ("adapter_model.bin", "it is an adapter of peft, not a model; merge it into its base with peft"),
+        ("adapter_model.safetensors", "it is an adapter of peft, not a model; give its folder as --lora"),
         ("run1.tar.gz", "it is an archive; unpack it, and give the folder"),
         ("my.safetensors", "if it is a whole model, name it model.safetensors, with config.json and a tok"),
     ],
@@ -179,7 +179,7 @@ def test_of_a_trainers_folder_the_latest_checkpoint_is_given(tmp_path):
 def test_a_trainers_checkpoints_may_be_adapters_or_pickles(tmp_path):
     touch(tmp_path / "a", "checkpoint-5/adapter_config.json")
     touch(tmp_path / "b", "checkpoint-5/pytorch_model.bin", "checkpoint-5/tokenizer.json")
-    assert refusal(tmp_path / "a").endswith(f"give the latest, {tmp_path / 'a' / 'checkpoint-5'}")
+    assert refusal(tmp_path / "a").endswith(f"give the latest, as --lora {tmp_path / 'a' / 'checkpoint-5'}")
     assert refusal(tmp_path / "b").endswith(f"give the latest, {tmp_path / 'b' / 'checkpoint-5'}")
 
 
@@ -221,7 +221,7 @@ def test_where_model_and_tokenizer_lie_side_by_side_it_is_said_what_to_copy(tmp_
     [
         (
             {"peft_type": "LORA", "base_model_name_or_path": "openai-community/gpt2"},
-            "a LoRA adapter of peft, not a model; its base is openai-community/gpt2",
+            "a LoRA adapter of peft, not a model; it was made for openai-community/gpt2",
         ),
         ({"peft_type": "PREFIX_TUNING", "base_model_name_or_path": None}, "an adapter of peft, not a model"),
         (None, "an adapter of peft, not a model"),
@@ -231,7 +231,9 @@ def test_where_model_and_tokenizer_lie_side_by_side_it_is_said_what_to_copy(tmp_
 def test_an_adapter_is_named_with_its_base(tmp_path, config, what, given):
     folder = touch(tmp_path / "lora", "adapter_model.safetensors", "tokenizer.json", "README.md")
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    advice = "merge it into its base with peft, and save the result"
+    advice = f"give it as --lora {folder}"
+    if "PREFIX" in str(config):
+        advice = "it changes the prompt, not the weights, so only peft can run it"
     assert refusal(folder / given) == f"{folder}: it is {what}; {advice}"
 
 
@@ -363,7 +365,7 @@ def follow(advice):  # -> path, or None
     """The folder that an advice says to give."""
     words = advice.split()  # no path of these tests has a space
     for start in ("give", "give the latest,", "give one, such as"):
-        if advice.startswith(f"{start} ") and os.path.isdir(words[-1]):
+        if advice.startswith(f"{start} ") and "--lora" not in advice and os.path.isdir(words[-1]):
             return words[-1]
     return None
 

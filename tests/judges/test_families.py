@@ -214,6 +214,33 @@ def test_with_a_task_head_it_runs_from_python(transformers, tiny, tmp_path):
     assert scores.shape == (2,)
 
 
+def save_adapter(folder, model, encoder, **fields):  # -> the model with it, the words that name both
+    """An adapter as peft saves it, every number of which counts, and the model that it is for."""
+    import peft
+
+    base = saved(folder / "base", model, encoder)
+    config = peft.LoraConfig(target_modules=["c_attn", "c_fc"], init_lora_weights=False, **fields)
+    adapted = peft.get_peft_model(type(model).from_pretrained(base), config).eval()
+    adapted.save_pretrained(folder / "adapter")
+    return adapted, [f"--model_size={base}", f"--lora={folder / 'adapter'}"]
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of peft, on what it mends
+@pytest.mark.parametrize("is_named", [True, False])
+def test_an_adapter_runs(transformers, tiny, tmp_path, capfd, is_named):
+    pytest.importorskip("peft", reason="peft, the judge of adapters, is not installed")
+    adapted, words = save_adapter(tmp_path, lively_model(), tiny[0])
+    words = words if is_named else words[1:]  # it names its base
+    name = words[-1].removeprefix("--lora=")
+    _, hparams, params = utils.load_encoder_hparams_and_params(None, "models", name)
+    assert_same_logits(gpt2.gpt2(IDS, **params, n_head=hparams["n_head"]), logits_of(adapted))
+    new_ids = gpt2.generate(tiny[0].encode("The little fox"), params, hparams["n_head"], 6)
+    capfd.readouterr()
+    assert run(["The little fox", "-n=6", *words]) == 0
+    assert capfd.readouterr().out.rstrip("\n") == tiny[0].decode(new_ids).rstrip("\n")
+
+
 # ---- what does not run -------------------------------------------------------------------------------------
 
 
@@ -226,10 +253,8 @@ def other_tokenizer(folder, model, encoder):
     assert_same_logits(gpt2.gpt2(IDS, **params, n_head=N_HEAD), logits_of(model))
 
 
-def adapter(folder, model, encoder):
-    fields = {"peft_type": "LORA", "base_model_name_or_path": "gpt2"}
-    (folder / "adapter_config.json").write_text(json.dumps(fields))
-    (folder / "adapter_model.safetensors").write_bytes(b"")
+def dora(folder, model, encoder):
+    return save_adapter(folder, model, encoder, use_dora=True)[1]
 
 
 def other_format(folder, model, encoder):
@@ -257,12 +282,7 @@ def santacoder(folder, model, encoder):
 
 REFUSED = {
     "one with another kind of tokenizer": [(other_tokenizer, "tokenizer_class is 'BertTokenizer'")],
-    "an adapter alone": [
-        (
-            adapter,
-            "it is a LoRA adapter of peft, not a model; its base is gpt2; merge it into its base with peft",
-        )
-    ],
+    "another kind of adapter": [(dora, "use_dora is True, and only plain LoRA is supported; merge it into")],
     "another format": [(other_format, "llama.cpp's format"), (quantized, "quantization_config is")],
     "another architecture": [
         (other_architecture, "model_type is 'gpt_neo'; supported: 'gpt2'"),
@@ -276,9 +296,9 @@ REFUSED = {
 def test_what_does_not_run_is_refused_in_one_line_that_says_what_it_is(
     transformers, tiny, tmp_path, capfd, build, words
 ):
-    build(tmp_path, lively_model(), tiny[0])
+    words_given = build(tmp_path, lively_model(), tiny[0]) or [f"--model_size={tmp_path}"]
     capfd.readouterr()
-    assert run(["The little fox", f"--model_size={tmp_path}"]) == 1
+    assert run(["The little fox", *words_given]) == 1
     out, err = capfd.readouterr()
     assert out == "" and words in err and err.count("\n") == 1
 
@@ -286,6 +306,7 @@ def test_what_does_not_run_is_refused_in_one_line_that_says_what_it_is(
 # ---- the tables --------------------------------------------------------------------------------------------
 
 ALSO = {  # families with a test of their own, above
+    "a LoRA adapter",
     "a GPT-2 on the hub",
     "one with a byte-level vocabulary of its own",
     "one with another activation, norm or scale of attention",

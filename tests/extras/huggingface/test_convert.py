@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 
 import helpers
 import numpy as np
 import pytest
+from adapter_files import write_adapter
 from foreign_models import (
     ALPHA,
     LORA,
@@ -34,7 +36,7 @@ from helpers import command, run_python
 from safetensors.numpy import load_file
 
 import gpt2
-from extras.huggingface import convert
+from extras.huggingface import adapters, convert
 from files import ModelError
 from program import END_OF_HELP
 
@@ -315,6 +317,97 @@ def test_gpt2_refuses_a_pickle_and_prints_what_converts_it(tmp_path, capsys, tin
         "",
         1,
     ) and f"python -m extras.huggingface.convert {file} OUT_FOLDER" in err
+
+
+# ---- adapters of peft --------------------------------------------------------------------------------------
+
+
+def save_adapter(folder, before="base_model.model.", inside=""):
+    """An adapter as peft saves it, but as a pickle; and its tensors."""
+    import torch
+
+    write_adapter(folder, SIZES, ("c_attn", "c_fc"))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    (folder / "adapter_model.safetensors").unlink()
+    state = {name.replace("base_model.model.", before, 1): torch.from_numpy(t) for name, t in tensors.items()}
+    state = {re.sub(r"(lora_[AB])", rf"\1{inside}", name): t for name, t in state.items()}
+    return save(state, folder / "adapter_model.bin"), tensors
+
+
+SIZES = {"n_vocab": N_VOCAB, "n_ctx": N_CTX, "n_embd": N_EMBD, "n_head": N_HEAD, "n_layer": 2}
+
+
+@pytest.mark.parametrize("before", ["base_model.model.", "base_model.model._orig_mod.", "module.", ""])
+@pytest.mark.parametrize("inside", ["", ".default"])
+@pytest.mark.parametrize("given", ["the folder", "the file"])
+def test_an_adapters_pickle_becomes_an_adapter_of_the_same_numbers(tmp_path, capsys, before, inside, given):
+    file, tensors = save_adapter(tmp_path / "theirs", before, inside)
+    (tmp_path / "theirs" / "tokenizer.json").write_text("{}")
+    (tmp_path / "theirs" / "config.json").write_text("{}")
+    out = tmp_path / "out"
+    status, said, err = run(capsys, file.parent if given == "the folder" else file, out)
+    assert (status, said, err) == (0, f"an adapter of peft: {file} -> {out}\n", "")
+    found = load_file(out / "adapter_model.safetensors")
+    assert found.keys() == tensors.keys()
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(found[name], array)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
+    assert (out / "adapter_config.json").read_text() == (file.parent / "adapter_config.json").read_text()
+    adapters.load(out, SIZES)
+
+
+def test_an_adapters_pickle_needs_its_config_and_no_option(tmp_path, capsys):
+    file, _ = save_adapter(tmp_path / "theirs")
+    for words in (ALPHA, TINY, HEADS):
+        status, _, err = run(capsys, file, tmp_path / "out", *words)
+        assert status == 2 and "has no meaning for an adapter of peft: leave it out" in err
+    twice = {name: tensor(3, N_EMBD) for name in (f"{LORA}A.default.weight", f"{LORA}A.weight")}
+    status, _, err = run(capsys, save(twice, file), tmp_path / "out")
+    assert status == 1 and "it holds a tensor twice, by names that differ only in .default" in err
+    (file.parent / "adapter_config.json").unlink()
+    status, _, err = run(capsys, file, tmp_path / "out")
+    assert status == 2 and f"{file} needs its adapter_config.json beside it, which has the scale" in err
+    (file.parent / "adapter_config.json").write_text('{"peft_type": "LORA", "use_dora": true}')
+    status, _, err = run(capsys, file, tmp_path / "out")
+    assert status == 1 and "use_dora is True" in err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({f"{LORA}B.weight": None}, "lora_A.weight, but not transformer.h.0.attn.c_attn.lora_B.weight"),
+        ({f"{LORA}A.weight": (4, N_EMBD)}, "lora_A.weight has shape [4, 48], but rank 3 according to"),
+        ({f"{LORA}B.weight": (3, 3 * N_EMBD)}, "lora_B.weight has shape [3, 144], but rank 3 according to"),
+        ({f"{LORA}A.weight": (N_EMBD,)}, "lora_A.weight has shape [48], but rank 3"),
+        ({f"{LORA}A.weight": (0, N_EMBD)}, "lora_A.weight is empty"),
+        ({"transformer.h.0.ln_1.weight": (N_EMBD,)}, "transformer.h.0.ln_1.weight is unknown"),
+    ],
+)
+def test_an_adapter_that_no_model_can_use_is_not_written(tmp_path, capsys, change, said):
+    file, tensors = save_adapter(tmp_path / "theirs")
+    state = {name: tensor(*array.shape) for name, array in tensors.items()}
+    for name, shape in change.items():
+        state.pop(f"base_model.model.{name}", None)
+        state |= {f"base_model.model.{name}": tensor(*shape)} if shape else {}
+    status, _, err = run(capsys, save(state, file), tmp_path / "out")
+    assert status == 1 and said in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_an_adapter_of_a_model_without_a_head_is_converted(tmp_path, capsys):
+    file, tensors = save_adapter(tmp_path / "theirs")
+    state = {name.replace("transformer.", ""): tensor(*array.shape) for name, array in tensors.items()}
+    save(state | {"base_model.model.wte.weight": tensor(N_VOCAB, N_EMBD)}, file)
+    assert run(capsys, file, tmp_path / "out")[0] == 0
+    assert adapters.load(tmp_path / "out", SIZES).arrays.keys() == {"wte"}
+
+
+def test_an_adapter_that_runs_needs_no_conversion(tmp_path, capsys):
+    write_adapter(tmp_path / "mine", SIZES)
+    for given in ("", "adapter_model.safetensors"):
+        status, _, err = run(capsys, tmp_path / "mine" / given, tmp_path / "out")
+    said = f"needs no conversion: use its folder, --lora {tmp_path / 'mine'}"
+    assert status == 2 and said in err and not (tmp_path / "out").exists()
 
 
 # ---- safetensors -------------------------------------------------------------------------------------------

@@ -149,6 +149,7 @@ def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path,
     folder = write_huggingface(tmp_path / "in", tensors, HPARAMS, scale_attn_by_inverse_layer_idx=True)
     model = huggingface.load(folder)
     export.save(tmp_path / "out", *model)
+    assert model[1].pop("query_scales") == [1, 0.5]
     assert_same_model(model, huggingface.load(tmp_path / "out"))
     assert not np.array_equal(
         model[2]["blocks"][1]["attn"]["c_attn"]["w"], params["blocks"][1]["attn"]["c_attn"]["w"]

@@ -98,7 +98,10 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_weights_are_downloaded(
             "me/other: not a folder here, and not a public model on the Hugging Face hub",
         ),
         ("me/mine@v9", "me/mine: it has no revision 'v9'; give a branch, tag or commit of it"),
-        ("me/empty", "me/empty: it has no config.json, so it is not a model of Hugging Face transformers"),
+        (
+            "me/empty",
+            "me/empty: it has neither config.json nor adapter_config.json, so it is neither",
+        ),
         (
             "me/wordless",
             "me/wordless: it has merges.txt alone; copy tokenizer.json, or both vocab.json",
@@ -202,7 +205,7 @@ def test_whatever_is_missing_a_model_in_the_cache_runs_and_another_is_one_line(
         other = command("The little fox", "8", "--model_size", "me/other", env=environment)
     host = "http://huggingface.co" if variable == "HTTPS_PROXY" else address
     assert (alone.returncode, alone.stdout) == (0, first.stdout)
-    note = "me/mine: the cache has no generation_config.json, so the model is taken to have none\n"
+    note = "me/mine: the cache has no generation_config.json, so it is taken to have none\n"
     assert alone.stderr.decode() == looking("me/mine", host) + note
     said = other.stderr.decode().removeprefix(looking("me/other", host))
     problem = "gpt2.py: me/other: not a folder here, and config.json cannot be downloaded from the hub: "
@@ -387,7 +390,7 @@ def test_a_model_that_another_program_downloaded_whole_needs_no_network(files, t
         shutil.rmtree(absence)  # other programs do not record what a model lacks
     environment = without_unbuffered() | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = command("The little fox", "8", "--model_size", "me/mine", env=environment)
-    note = b"me/mine: the cache has no generation_config.json, so the model is taken to have none\n"
+    note = b"me/mine: the cache has no generation_config.json, so it is taken to have none\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, online.stdout, note)
 
 

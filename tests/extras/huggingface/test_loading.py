@@ -304,7 +304,7 @@ def test_a_folder_is_read_without_the_libraries_that_wrote_it(tmp_path, tensors)
 def test_an_adapter_beside_the_weights_is_not_left_out_silently(tmp_path, tensors):
     folder = write_huggingface(tmp_path, tensors, HPARAMS)
     (folder / "adapter_config.json").write_text("{}")
-    assert_refused(folder, "has an adapter beside its weights, adapter_config.json; merge the two first")
+    assert_refused(folder, "has an adapter, adapter_config.json, beside a model; if it is merged already")
 
 
 def test_weights_without_a_config_are_known_for_what_they_are(tmp_path, tensors):
