@@ -27,9 +27,11 @@ def check(model_size, models_dir, lora=None):  # yields lines
 
     Raises ModelError for the first thing that is wrong or missing, ValueError for an unknown name.
     """
-    chosen = [] if lora is None else cached_adapters(lora)
+    chosen = []
+    if lora is not None:
+        chosen, model_size = cached_adapters(lora, model_size)
     if model_size is None:
-        model_size = base_of_adapters(chosen) if chosen else utils.DEFAULT
+        model_size = utils.DEFAULT
     layout, place = utils.find_model(model_size, models_dir)
     if layout == "released" and not all((place / name).is_file() for name in utils.FILES):
         there = f"--model_size {model_size} --models_dir {quoted(models_dir)}"
@@ -93,19 +95,13 @@ def check_huggingface(folder):  # yields lines
     yield from check_converted(folder)
 
 
-def cached_adapters(lora):  # -> list of adapters.Chosen
-    """The adapters that are named, each in its folder; for one from the hub, that is in the cache."""
-    from extras.huggingface.adapters import choose, place_of
+def cached_adapters(lora, model_size):  # -> list of adapters.Chosen, the name of the model
+    """The adapters that are named, each in its folder, for one from the hub in the cache; and their model."""
+    from extras.huggingface.adapters import base_of, choose, place_of
     from extras.huggingface.hub import cached_folder
 
-    return choose(lora, lambda name: str(cached_folder(place_of(name), "--lora")))
-
-
-def base_of_adapters(chosen):  # -> str
-    """The model that adapters were made for; see `adapters.base_of`."""
-    from extras.huggingface.adapters import base_of
-
-    return base_of(chosen)
+    chosen = choose(lora, lambda name: str(cached_folder(place_of(name), "--lora")))
+    return chosen, base_of(chosen) if model_size is None else model_size
 
 
 def check_adapters(chosen, model, models_dir):  # yields lines

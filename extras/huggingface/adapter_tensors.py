@@ -147,7 +147,8 @@ def resized(tensors, prefix, config, hparams, path):  # -> hparams
         raise ModelError(path, problem, "it was trained without a head, which new tokens need")
     if len({*rows.values()}) > 1:
         raise ModelError(path, problem, "it needs both wte and lm_head, with the same number of rows")
-    for name in rows if len(rows) == 1 and prefix else ():
+    if len(rows) == 1 and prefix:
+        (name,) = rows
         is_changed = any(each.startswith(name.replace("weight", "lora_")) for each in tensors)
         if not is_changed and (are_more or not is_trained_whole(name, config)):
             problem = problem if are_more else f"it has {name} alone, which modules_to_save does not name"
@@ -167,4 +168,3 @@ def scale_like_base(adapter, hparams):
         found += [adapter.arrays[f"{name}/{leaf}"] for leaf in "wb" if f"{name}/{leaf}" in adapter.arrays]
         for array in found:
             scale_queries(array, scale)
-    return adapter

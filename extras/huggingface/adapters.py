@@ -178,9 +178,9 @@ def check_merged(place, adapter, params):
     for name in sorted(adapter.updates):
         with fresh_copy("give a lower strength, such as FOLDER:0.1, or another adapter"):
             to_float32(leaves[name], leaves[name].shape, f"{name}, once merged,", place, ADAPTER_CONFIG)
-    n_embedding, n_head_rows = len(leaves["wte"]), len(leaves["lm_head"])
-    if n_embedding != n_head_rows:
-        problem = f"the embedding would have {n_embedding:,} rows, the head {n_head_rows:,}"
+    rows, rows_of_head = len(leaves["wte"]), len(leaves["lm_head"])
+    if rows != rows_of_head:
+        problem = f"the embedding would have {rows:,} rows, the head {rows_of_head:,}"
         raise ModelError(place, problem, "it was made for a model whose head is tied to the embedding")
 
 
