@@ -34,6 +34,10 @@ PROMPT                     the text to continue, in quotes; without it, or with
                            of its change, A,B the changes of both; the model is
                            the one that it was made for, unless --model_size
                            names another
+--weights int8             use weights of eight bits (int8) or four (int4, nf4)
+                           instead of 32: int4 is the smallest, int8 the most
+                           accurate, nf4 slow; python -m extras.quantize saves
+                           a model with such weights
 --models_dir FOLDER        for downloaded models; by default
                            $PLAINGPT_MODELS_DIR, or models beside the program
 
@@ -80,6 +84,7 @@ def command(
     model_size: str = None,
     *,
     lora: str = None,
+    weights: str = None,
     models_dir: str = MODELS_DIR,
     temperature: float = None,
     top_k: int = None,
@@ -112,7 +117,7 @@ def command(
         raise ValueError("models_dir is empty: give a folder, or leave --models_dir out")
     reports = [name for name, asked in (("models", models), ("check", check), ("version", version)) if asked]
     if reports:
-        given |= settings | {"seed": seed, "stop": stop, "special": special}
+        given |= settings | {"seed": seed, "stop": stop, "special": special, "weights": weights}
         given |= {} if check else {"lora": lora}  # --check has a use for it
         check_report(reports, prompt, given)
         print_report(reports[0], model_size, models_dir, lora)
@@ -122,11 +127,11 @@ def command(
 
     if prompt is None and sys.stdin.isatty():
         refuse_in_chat(given)
-        opened = open_model(model_size, models_dir, lora)
+        opened = open_model(model_size, models_dir, lora, weights)
         converse(opened, n_tokens_to_generate, new_pick, stop, draws, special)
         return
     prompt = read_prompt(prompt)
-    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     check_stop(stop, encoder)
     n_new = 0 if past_context else n_tokens_to_generate
     ids = prompt_ids(prompt, n_new, keep_last, special, encoder, hparams)

@@ -10,7 +10,8 @@ from files import ModelError, quoted, shown
 
 SIZES, CHECKPOINT = "hparams.json", "model.ckpt"  # in OpenAI's layout; the second is a prefix of two files
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")  # whole, or in shards
-THEIRS = ("config.json", *SAFETENSORS)  # in Hugging Face's layout
+QUANTIZED = "quantized.safetensors"  # as extras/quantize.py saves it
+THEIRS = ("config.json", *SAFETENSORS, QUANTIZED)  # in Hugging Face's layout
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of peft
 PARTS = {  # names of a model's files, whoever wrote them; SHARD and OF_CHECKPOINT are the rest
     *(SIZES, "encoder.json", "vocab.bpe", "checkpoint", "counter"),
@@ -85,7 +86,7 @@ def layout_of(folder):  # Path -> "openai", "huggingface", or None where there i
 
 def is_adapter_alone(folder):  # Path -> bool
     """Whether a folder has an adapter and no weights of a model; the model's config.json may be there."""
-    has_weights = any(os.path.lexists(folder / name) for name in SAFETENSORS)
+    has_weights = any(os.path.lexists(folder / name) for name in (*SAFETENSORS, QUANTIZED))
     return os.path.lexists(folder / ADAPTER_CONFIG) and not has_weights
 
 

@@ -27,6 +27,7 @@ NICKNAMES = {
     "gpt2-124m": "124M",
     "gpt2-1.5b": "1558M",
 }
+KINDS_OF_WEIGHTS = ("int8", "int4", "nf4")  # beside float32: those that extras/quantize.py makes
 ALLOWED = (
     f"expected tiny, {', '.join(RELEASED)}, an existing folder, "
     "or a name on the Hugging Face hub (gpt2, owner/name)"
@@ -53,6 +54,14 @@ def unknown_name(name):  # -> ValueError
     missing = ": there is no such folder;" if is_path(name) else ","
     question = f"; did you mean {found}?" if found else ""
     return ValueError(f"model_size is {word}{missing} {ALLOWED}{question}")
+
+
+def check_kind_of_weights(kind):
+    """Raise ValueError unless this is a kind of weights that a model can have in place of float32."""
+    if kind not in KINDS_OF_WEIGHTS:
+        found = similar(str(kind), KINDS_OF_WEIGHTS)
+        question = f"; did you mean {found[0]}?" if found else ""
+        raise ValueError(f"weights is '{shown(kind)}', expected {', '.join(KINDS_OF_WEIGHTS)}{question}")
 
 
 def is_path(name):  # -> bool

@@ -11,7 +11,7 @@ from download import announce_files, download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ROOT, ModelError, fresh_copy, read_json
 from layouts import CHECKPOINT, folder_of, latest_checkpoint, layout_of
-from names import RELEASED, is_hub_name, unknown_name
+from names import RELEASED, check_kind_of_weights, is_hub_name, unknown_name
 from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # OpenAI's public storage
@@ -42,30 +42,40 @@ KNOWN = {  # bytes and SHA-256, where known
 # ---- any model ---------------------------------------------------------------------------------------------
 
 
-def load_encoder_hparams_and_params(model_size, models_dir, lora=None):  # -> Encoder, hparams, params
+def load_encoder_hparams_and_params(
+    model_size, models_dir, lora=None, weights=None
+):  # -> Encoder, hparams, params
     """Load a model for `gpt2.generate`; `find_model` lists the models.
 
     lora: adapters to merge into it: "FOLDER", "owner/name", "FOLDER:0.5,owner/name".
-    params are float32 arrays, memory-mapped copy-on-write if the file is float32 too: you may edit them, the
-    file does not change.
+    weights: "int8", "int4" or "nf4", to quantize its matrices (extras/quantize.py); adapters stay float32.
+    Arrays in params are float32, memory-mapped copy-on-write if the file is float32 too: you may edit them,
+    the file does not change.
     Raises ValueError for an unknown name, ModelError for files that cannot be fetched or used.
     """
-    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     return encoder, hparams, load_params()
 
 
-def open_model(model_size, models_dir, lora=None):  # -> Encoder, hparams, () -> params
+def open_model(model_size, models_dir, lora=None, weights=None):  # -> Encoder, hparams, () -> params
     """What is needed to check a prompt, and a function that then fetches and reads the weights.
 
     model_size: None means 124M, or with lora the model that it was made for. Raises what
     `load_encoder_hparams_and_params` raises.
     """
+    if weights is not None:
+        check_kind_of_weights(weights)
     if lora is not None:
         from extras.huggingface import adapters
 
         chosen = adapters.choose(lora)
         base = adapters.base_of(chosen) if model_size is None else model_size
-        return adapters.adapted(chosen, base, *open_model(base, models_dir))
+        return adapters.adapted(chosen, base, *open_model(base, models_dir, weights=weights))
+    if weights is not None:
+        from extras.quantize import quantize
+
+        encoder, hparams, load_params = open_model(model_size, models_dir)
+        return encoder, hparams, lambda: quantize(load_params(), weights)
     layout, place = find_model(DEFAULT if model_size is None else model_size, models_dir)
     if layout == "huggingface":
         from extras import huggingface

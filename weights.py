@@ -121,8 +121,7 @@ def to_params(arrays, hparams, source, hparams_file="hparams.json", original_nam
     on stderr says that it begins, if it may take longer than a second.
     """
     table = shapes(hparams)
-    if count(hparams) > MANY:
-        say(f"reading {count(hparams) / 1e6:,.0f} million weights")
+    say_if_many(hparams)
     missing, unknown = table.keys() - arrays.keys(), arrays.keys() - table.keys()
     for problem, names in (("is missing", missing), ("is unknown", unknown)):
         if names:
@@ -132,6 +131,12 @@ def to_params(arrays, hparams, source, hparams_file="hparams.json", original_nam
     for name, shape in table.items():
         checked[name] = to_float32(arrays[name], shape, original_name(name), source, hparams_file)
     return nest(checked)
+
+
+def say_if_many(hparams):
+    """Say on stderr that weights are read, if that may take longer than a second."""
+    if count(hparams) > MANY:
+        say(f"reading {count(hparams) / 1e6:,.0f} million weights")
 
 
 def to_float32(array, shape, name, source, hparams_file):  # -> array of float32

@@ -3,10 +3,13 @@
 import itertools
 import json
 import re
+import shutil
+import sys
 
 import numpy as np
 
 import weights
+from benchmarks.measure import run_sampled
 from checkpoint import in_openai_layout, write_checkpoint
 from encoder import Encoder, bytes_to_unicode, read_merges, vocabulary, write_encoder
 
@@ -23,6 +26,17 @@ def write_openai(folder, size):
     write_encoder(folder, Encoder(vocabulary(merges), merges))
     (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
     write_checkpoint(folder / "model.ckpt", in_openai_layout(arrays))
+
+
+def write_quantized(folder, model, kind):
+    """Write a model, a folder, into another with weights in "int8", "int4" or "nf4"; see `run_sampled`.
+
+    The program that users run does it. In this process Numba's loops would set variables, which the peers,
+    started later, would inherit.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "extras.quantize", str(model), str(folder), "--weights", kind]
+    return run_sampled(command)
 
 
 def write_ctranslate2(folder):

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from names import KINDS_OF_WEIGHTS
+
 if hasattr(os, "sched_getaffinity"):
     N_THREADS = len(os.sched_getaffinity(0))
 else:
@@ -18,13 +20,13 @@ else:
 N_THREADS = int(os.environ.get("OMP_NUM_THREADS", N_THREADS))
 
 
-def plaingpt(folder):
-    """gpt2.generate; for several texts, extras/batching.py."""
+def plaingpt(folder, kind=""):
+    """gpt2.generate; for several texts, extras/batching.py. kind: of the weights, float32 by default."""
     import gpt2
     import utils
     from extras import batching
 
-    _, hparams, params = utils.load_encoder_hparams_and_params(folder, "models")
+    _, hparams, params = utils.load_encoder_hparams_and_params(str(Path(folder, kind)), "models")
     n_head = hparams["n_head"]
     return (
         lambda ids, n: gpt2.generate(ids, params, n_head, n),
@@ -116,17 +118,22 @@ def llama_cpp(folder, file="f32.gguf"):
 RIVALS = {  # name: (libraries, loader, its second argument, if it takes one)
     "plainGPT": (["numpy"], plaingpt),
     "plainGPT --lookup": (["numpy"], plaingpt_lookup),
+    "plainGPT int8": (["numpy", "numba", "safetensors"], plaingpt, "int8"),
+    "plainGPT int4": (["numpy", "numba", "safetensors"], plaingpt, "int4"),
+    "plainGPT nf4": (["numpy", "numba", "safetensors"], plaingpt, "nf4"),
     "transformers float32": (["torch", "transformers"], transformers, "float32"),
     "transformers bfloat16": (["torch", "transformers"], transformers, "bfloat16"),
     "CTranslate2 float32": (["ctranslate2", "torch", "transformers"], ctranslate2, "float32"),
     "CTranslate2 int8": (["ctranslate2", "torch", "transformers"], ctranslate2, "int8"),
     "llama.cpp F32": (["llama_cpp", "gguf"], llama_cpp, "f32.gguf"),
     "llama.cpp Q8_0": (["llama_cpp", "gguf"], llama_cpp, "q8_0.gguf"),
+    "llama.cpp Q4_0": (["llama_cpp", "gguf"], llama_cpp, "q4_0.gguf"),
     "picoGPT's loop": (["numpy"], picogpt_loop),
 }
 INSTALLED = [
     name for name, (libraries, *_) in RIVALS.items() if all(map(importlib.util.find_spec, libraries))
 ]
+KINDS = {f"plainGPT {kind}": kind for kind in KINDS_OF_WEIGHTS if f"plainGPT {kind}" in INSTALLED}
 
 
 def answer(name, folder, requests, answers):

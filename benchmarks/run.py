@@ -1,4 +1,4 @@
-"""plainGPT beside its peers: `python -m benchmarks.run`, in the project's folder; takes half an hour.
+"""plainGPT beside its peers: `python -m benchmarks.run`, in the project's folder; 45 minutes.
 
 All get the same random weights in the shape of 124M and the same ids. Each runs in its own process, and they
 take turns: A B C, A B C. The result, a page of Markdown, is printed and put into benchmarks/README.md.
@@ -17,15 +17,14 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -36,15 +35,17 @@ import names
 import utils
 import weights
 from benchmarks import formats
-from benchmarks.rivals import INSTALLED, N_THREADS, RIVALS
+from benchmarks.measure import PAUSE, median_seconds, run
+from benchmarks.rivals import INSTALLED, KINDS, N_THREADS, RIVALS
+from benchmarks.sizes import PROMPT, grow
 from extras import speculative
 from files import ROOT
 
 HELP = """\
-python -m benchmarks.run [--option value]    plainGPT beside its peers, half an hour
+python -m benchmarks.run [--option value]    plainGPT beside its peers, 45 minutes
 
 --rounds 5         turns of each peer
---sizes 124M,355M  shapes in the second table, by default all
+--sizes 124M,355M  shapes in the second table, by default all four
 """
 FOLDER = ROOT / "models" / "benchmark"
 OURS, SLOW = "plainGPT", "picoGPT's loop"  # the slow one takes part in two turns only, in short tasks
@@ -61,8 +62,6 @@ TASKS = {  # column: texts, tokens of a prompt, new tokens
     EIGHT: (8, 10, 40),
 }
 WHOLE = "whole process, 40 tokens, s"
-PAUSE = 0.5  # seconds before each turn: threads of the last one may still spin, waiting for work
-PROMPT = "The little fox"  # ten tokens of the benchmark's vocabulary
 
 
 def command(rounds: int = 5, sizes: str = ",".join(names.RELEASED)):
@@ -73,6 +72,7 @@ def command(rounds: int = 5, sizes: str = ",".join(names.RELEASED)):
         raise ValueError(f"rounds is {rounds}: it must be 1 or more")
     if not hasattr(os, "wait4"):
         raise OSError("this needs os.wait4, which only Linux and macOS have")
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(N_THREADS))  # Numba does not read OMP_NUM_THREADS
     page = [*describe_machine(), "", *compare(FOLDER / "124M", rounds), cost_of_lookup(FOLDER / "124M"), ""]
     text = "\n".join(page + grow(FOLDER, sizes.split(",")))
     print(text)
@@ -92,7 +92,7 @@ def describe_machine():
     models = re.findall("model name\\s*: (.*)", read("/proc/cpuinfo")) or [platform.processor()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = [f"Python {platform.python_version()}"]
-    for name in ("numpy", "torch", "transformers", "ctranslate2", "gguf", "llama-cpp-python"):
+    for name in ("numpy", "numba", "torch", "transformers", "ctranslate2", "gguf", "llama-cpp-python"):
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
@@ -149,7 +149,7 @@ def compare(folder, rounds):
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    return [*table(seconds, peaks, same), "", *how_to_read(limits, seconds, params)]
+    return [*table(seconds, peaks, same), "", *how_to_read(limits, seconds, hparams)]
 
 
 def takes_part(name, column, turn):
@@ -172,8 +172,10 @@ def prepare(folder):
         export.save(folder / "huggingface", encoder, hparams, params)
     if "CTranslate2 float32" in INSTALLED and not (folder / "ctranslate2").exists():
         formats.write_ctranslate2(folder / "ctranslate2")
+    for kind in KINDS.values():
+        formats.write_quantized(folder / kind, folder, kind)
     if "llama.cpp F32" in INSTALLED:
-        for name in ("F32", "Q8_0"):
+        for name in ("F32", "Q8_0", "Q4_0"):
             formats.write_gguf(folder / f"{name.lower()}.gguf", hparams, params, name)
 
 
@@ -205,19 +207,9 @@ def whole_process(name, folder, ids):
     """Seconds from the start of a process to its end, 40 tokens later, and its peak memory in MB."""
     command = [sys.executable, "-m", "benchmarks.rivals", name, str(folder)]
     if name.startswith(OURS):  # ours is the real command, which also reads the vocabulary
-        command = [sys.executable, "gpt2.py", PROMPT, "40", str(folder), *name.split()[1:]]
+        options = [word for word in name.split() if word.startswith("--")]
+        command = [sys.executable, "gpt2.py", PROMPT, "40", str(folder / KINDS.get(name, "")), *options]
     return run(command, json.dumps({"prompts": [ids], "n": 40}) + "\n")
-
-
-def run(command, text=""):
-    """Run a command to its end, with text as its input; return its seconds and its peak memory in MB."""
-    command = [sys.executable, "-m", "benchmarks.process", *command]
-    time.sleep(PAUSE)
-    done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    seconds, n_bytes = done.stdout.split()
-    return float(seconds), int(n_bytes) / 1e6
 
 
 def measure_limits():
@@ -226,15 +218,6 @@ def measure_limits():
     row, square = long[:1, :16384], np.ones((2048, 2048), dtype=np.float32)
     bandwidth = long.nbytes / median_seconds(lambda: row @ long)
     return bandwidth, 2 * 2048**3 / median_seconds(lambda: square @ square)
-
-
-def median_seconds(function, n=5):
-    seconds = []
-    for _ in range(n):
-        began = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - began)
-    return median(seconds)
 
 
 def table(seconds, peaks, same):
@@ -268,31 +251,59 @@ def ratio(theirs, ours):
     return median(t / o for t, o in zip(theirs, ours))
 
 
-def how_to_read(limits, seconds, params):
+def how_to_read(limits, seconds, hparams):
     """What the table means, what the machine can do, and how much of that plainGPT reaches."""
-    arrays = weights.flatten(params).items()
-    n_bytes = sum(array.nbytes for name, array in arrays if array.ndim == 2 and name != "wpe")
+    n_bytes = bytes_of_matrices(hparams)
     bandwidth, operations = (median(values) for values in zip(*limits))
-    forty, two_hundred = (
-        median(n_bytes * n / t / limit for t, (limit, _) in zip(seconds[column][OURS], limits))
-        for column, n in ((FORTY, 40), (LONG, 200))
-    )
+    forty, two_hundred = (share_of_bus(limits, seconds, column, OURS, n_bytes) for column in (FORTY, LONG))
     pace = bandwidth / n_bytes
-    floor = 2 * 1000 * (n_bytes - params["wte"].nbytes) / 4 / operations
+    floor = 2 * 1000 * (n_bytes / 4 - hparams["n_vocab"] * hparams["n_embd"]) / operations
     first, eight = median(seconds[FIRST][OURS]), ratio(seconds[FORTY][OURS], seconds[EIGHT][OURS])
-    lines = [
-        "**×** is how many times as fast plainGPT is, the median over the turns; in brackets, the least and",
-        "the most. *same ids*: as plainGPT's.",
+    return [
+        "**×** is how many times as fast the first row is, plainGPT in float32: the median over the turns;",
+        "in brackets, the least and the most. *same ids*: as in the first row.",
         "",
         f"One row times a matrix of 1.3 GB reads {bandwidth / 1e9:.1f} GB/s.",
         f"A token reads {n_bytes / 1e6:.0f} MB of matrices: {pace:.1f} tokens/s at that pace; plainGPT",
         f"reaches {forty:.0%} over 40 tokens, the prompt included, and {two_hundred:.0%} over 200.",
+        *(few_bits(limits, seconds, hparams, name) for name in KINDS),
         f"A large product runs at {operations / 1e9:.0f} GFLOPS, so the matrices take at least {floor:.2f} s",
         f"of the {first:.2f} s to the first token after 1,000.",
         f"Eight at once run at {8 * eight:.2f} × the rate of one.",
+        *what_is_missing(),
     ]
+
+
+def what_is_missing():
+    """A line on the peers that are not installed, if any."""
     missing = [name for name in RIVALS if name not in INSTALLED]
-    return lines + ([f"Not installed, and left out: {', '.join(missing)}."] if missing else [])
+    return [f"Not installed, and left out: {', '.join(missing)}."] if missing else []
+
+
+def few_bits(limits, seconds, hparams, name):
+    """What weights of few bits gain over float32, and how much of the memory's pace they reach."""
+    n_bytes = bytes_of_matrices(hparams, KINDS[name])
+    share = share_of_bus(limits, seconds, LONG, name, n_bytes)
+    gain = ratio(seconds[LONG][OURS], seconds[LONG][name])
+    reads = f"With {KINDS[name]}, it reads {n_bytes / 1e6:.0f} MB"
+    return f"{reads}: over 200 tokens, {share:.0%} of that pace, and {gain:.2f} × the rate of float32."
+
+
+def share_of_bus(limits, seconds, column, name, n_bytes):
+    """The bytes of matrices that a rival reads in a second, as a share of those that the machine can read."""
+    n_new = TASKS[column][2]
+    return median(n_bytes * n_new / t / limit for t, (limit, _) in zip(seconds[column][name], limits))
+
+
+def bytes_of_matrices(hparams, kind=None):
+    """The bytes that a token reads: all matrices but wpe, of which it takes one row."""
+    parts = {name: (np.float32, shape) for name, shape in weights.shapes(hparams).items()}
+    if kind:
+        from extras.huggingface.quantized_file import expected_parts  # here, as it loads Numba
+
+        parts = expected_parts(hparams, kind, is_untied=False)
+    sizes = {name: np.dtype(dtype).itemsize * math.prod(shape) for name, (dtype, shape) in parts.items()}
+    return sum(n for name, n in sizes.items() if name.startswith("wte") or "/w" in name)
 
 
 def cost_of_lookup(folder, n_turns=11):
@@ -313,44 +324,3 @@ def cost_of_lookup(folder, n_turns=11):
             seconds[stream].append(time.perf_counter() - began)
     cost = ratio(seconds[speculative.stream], seconds[gpt2.stream])
     return f"A text that never repeats itself takes {cost:.3f} × as long with lookup as without."
-
-
-# ---- by size and position ----------------------------------------------------------------------------------
-
-
-def grow(folder, sizes):
-    """plainGPT at each size: the command, and milliseconds a token by the number of tokens before it."""
-    positions = (10, 100, 500, 1000)
-    at = ", ".join(f"{position:,}" for position in positions)
-    columns = ["shape", "weights, MB", "40 tokens, s", "peak, MB", "peak ÷ weights"]
-    columns += ["start to first token, s", f"ms a token at position {at}"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for size in sizes:
-        path = folder / size
-        formats.write_openai(path, size)
-        n_bytes = (path / "model.ckpt.data-00000-of-00001").stat().st_size
-        command = [sys.executable, "gpt2.py", PROMPT, "--model_size", str(path), "--n_tokens_to_generate"]
-        run([*command, "1"])  # from now on the system has the file in memory
-        first = median(run([*command, "1"])[0] for _ in range(3))
-        walls, peaks = zip(*(run([*command, "40"]) for _ in range(3)))
-        steps = ", ".join(f"{milliseconds:.1f}" for milliseconds in step_times(path, positions))
-        cells = [size, f"{n_bytes / 1e6:,.0f}", f"{median(walls):.1f}", f"{max(peaks):,.0f}"]
-        cells += [f"{max(peaks) * 1e6 / n_bytes:.2f}", f"{first:.2f}", steps]
-        lines.append(f"| {' | '.join(cells)} |")
-        if size != "124M":
-            shutil.rmtree(path)
-    return lines
-
-
-def step_times(path, positions):
-    """Median milliseconds of one token, with the cache filled up to each position."""
-    _, hparams, params = utils.load_encoder_hparams_and_params(str(path), "models")
-    n_head = hparams["n_head"]
-    kv_cache = gpt2.new_kv_cache(params, n_head, hparams["n_ctx"])
-    kv_cache[...] = 0.1  # zeros never written take up no memory, and no time to read
-
-    def step(position):
-        hidden = gpt2.prefill([0], params, n_head, kv_cache, n_past=position)
-        gpt2.next_logits(hidden[-1], params)
-
-    return [1e3 * median_seconds(partial(step, position), n=9) for position in positions]

@@ -10,6 +10,7 @@ from pathlib import Path
 import utils
 from checkpoint import read_checkpoint
 from files import ModelError, quoted, say, shown_size
+from layouts import QUANTIZED
 from names import RELEASED
 from weights import count
 
@@ -96,12 +97,18 @@ def open_here(name, models_dir):  # -> bytes of its weights, Path
     layout, place = utils.find_model(name, models_dir)
     if layout == "huggingface":
         from extras.huggingface.config import read_config
-        from extras.huggingface.hub import cached_folder
-        from extras.huggingface.loading import check_kind
+        from extras.huggingface.hub import cached_folder, find_file
+        from extras.huggingface.loading import check_alone, check_kind
         from extras.huggingface.tensors import read_tensors
 
         place = cached_folder(place)
         check_kind(place, read_config(place))
+        if quantized := find_file(place, QUANTIZED):
+            from extras.huggingface.quantized_file import read_parts
+
+            check_alone(place)
+            read_parts(quantized, utils.open_model(place, models_dir)[1])
+            return quantized.stat().st_size, place
         arrays = read_tensors(place)
     else:
         arrays = read_checkpoint(utils.checkpoint_of(place, name if layout == "released" else None))

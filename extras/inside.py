@@ -67,7 +67,8 @@ def with_activation(params, act):  # -> params
 
 def without_head(params, n_head, layer, head):  # -> params
     """The same model, in which a head adds nothing: the rows of c_proj that take in its output are 0."""
-    w = params["blocks"][layer]["attn"]["c_proj"]["w"].copy()
+    w = params["blocks"][layer]["attn"]["c_proj"]["w"]
+    w = np.array(w[:])  # a copy, and float32 if it is quantized
     d_head = len(w) // n_head
     w[head * d_head : (head + 1) * d_head] = 0
     return replace(params, f"h{layer}/attn/c_proj/w", w)
@@ -80,7 +81,7 @@ def replace(params, path, array):  # -> params
     shape.
     """
     arrays = flatten(params)
-    if not isinstance(arrays.get(path), np.ndarray):
+    if not hasattr(arrays.get(path), "shape"):
         raise ValueError(f"{path!r} is not an array of this model: it has {', '.join(arrays)[:60]}, ...")
     if np.shape(array) != np.shape(arrays[path]):
         wanted, given = list(np.shape(arrays[path])), list(np.shape(array))

@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extras.huggingface.variants import UntiedEmbedding
-from weights import flatten, nest
+from extras.untied import apart, together
 
 
 class Update(NamedTuple):
@@ -43,11 +42,15 @@ class Adapter(NamedTuple):
 def merge(params, adapter, strength=1.0):  # -> params
     """w + strength (alpha / r) a b in place of each adapted w; what is not adapted is shared with the base.
 
+    If w is not an array, because it is quantized or has an adapter attached, the change is attached to it.
+
     strength multiplies the products only: arrays that were trained whole replace the base's even at 0. To use
     several adapters, merge one after the other; if a later one has arrays, let `replaced` put them in first.
     """
 
     def merged(w, update):
+        if not isinstance(w, np.ndarray):
+            return attached(w, update, strength)
         return w + float(strength * update.scale) * (update.a @ update.b)
 
     return changed(params, adapter, merged)
@@ -55,11 +58,12 @@ def merge(params, adapter, strength=1.0):  # -> params
 
 def attach(params, adapter, strength=1.0):  # -> params
     """The model that `merge` makes, but each w stays the base's own array, and its a and b stay beside it."""
+    return changed(params, adapter, lambda w, update: attached(w, update, strength))
 
-    def attached(w, update):
-        return LowRank(w, update.a, float(strength * update.scale) * update.b)
 
-    return changed(params, adapter, attached)
+def attached(w, update, strength):  # -> LowRank
+    """w, with an update beside it."""
+    return LowRank(w, update.a, float(strength * update.scale) * update.b)
 
 
 class LowRank:
@@ -82,9 +86,6 @@ class LowRank:
 
     def __len__(self):
         return len(self.w)
-
-    def __add__(self, array):  # `merge` adds another adapter's product to the base of this one
-        return LowRank(self.w + array, self.a, self.b)
 
     @property
     def T(self):
@@ -109,17 +110,3 @@ def replaced(params, adapter):  # -> params
         if is_shared and name in adapter.arrays:  # peft saves the one matrix of both beside its change
             leaves[other] = adapter.arrays[name]
     return together(leaves)
-
-
-def apart(params):  # -> {name: array}
-    """The arrays of a model by the names that an Adapter uses: "wte" is the embedding, "lm_head" the head."""
-    wte = params["wte"]
-    embedding, head = (wte.embedding, wte.head) if isinstance(wte, UntiedEmbedding) else (wte, wte)
-    return flatten(params) | {"wte": embedding, "lm_head": head}
-
-
-def together(leaves):  # {name: array} -> params
-    """The inverse of `apart`."""
-    head = leaves["lm_head"]
-    params = nest({name: array for name, array in leaves.items() if name != "lm_head"})
-    return params if head is params["wte"] else params | {"wte": UntiedEmbedding(params["wte"], head)}

@@ -42,6 +42,7 @@ FILE                 the picture, a new file, .svg or .png; what it shows is als
 -m, --model_size 124M
                      the model, as for gpt2.py; tiny needs no download
 --lora FOLDER        an adapter for it, as for gpt2.py
+--weights int8       int8, int4 or nf4, as for gpt2.py
 --models_dir FOLDER  for downloaded models, as for gpt2.py
 -n, --n_tokens_to_generate 6
                      how many tokens the model adds, at most
@@ -196,6 +197,7 @@ def command(
     *,
     model_size: str = None,
     lora: str = None,
+    weights: str = None,
     models_dir: str = MODELS_DIR,
     n_tokens_to_generate: int = 6,
     special: bool = False,
@@ -208,7 +210,7 @@ def command(
     if os.path.lexists(file):
         raise ValueError(f"{file} exists: name a new file")
     text = read_prompt(text)
-    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     ids = encoded(text, encoder, special, n_most=hparams["n_ctx"])
     check_length(ids, n_tokens_to_generate)
     say_if_plain([text], encoder, special)

@@ -6,7 +6,16 @@ import re
 from pathlib import Path
 
 from files import PICKLES, ModelError, convert_advice, convert_command, quoted, read_json, shown
-from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFETENSORS, SHARD, SIZES, entries_in, layout_of
+from layouts import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    QUANTIZED,
+    SAFETENSORS,
+    SHARD,
+    SIZES,
+    entries_in,
+    layout_of,
+)
 from names import ALLOWED
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"  # of transformers
@@ -24,11 +33,12 @@ FORMATS = (  # by the name of a file: what it is, and what to do
     (r".*\.onnx", "is in the format of ONNX", GET),
     (r"openvino_model\.(bin|xml)", "is in OpenVINO's format", GET),
     (r".*\.npz", "is in NumPy's format", GET),
+    (r"quantized\.safetensors", "is of extras/quantize.py", "give its folder as --model_size"),
     (r"adapter_model\.safetensors", "is an adapter of peft, not a model", "give its folder as --lora"),
     (r".*\.(zip|tar|gz|tgz|7z|rar)", "is an archive", "unpack it, and give the folder"),
 )
 TOKENIZER = ("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "spiece.model", "tokenizer.model")
-WEIGHTS = (SIZES, "model.ckpt.index", *SAFETENSORS, PICKLE, PICKLE_INDEX, "ckpt.pt")
+WEIGHTS = (SIZES, "model.ckpt.index", *SAFETENSORS, QUANTIZED, PICKLE, PICKLE_INDEX, "ckpt.pt")
 A_MODEL = (
     "a model is a folder with hparams.json, encoder.json, vocab.bpe and model.ckpt, as OpenAI released it, "
     "or with config.json, model.safetensors and a tokenizer, as transformers saves it"

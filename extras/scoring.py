@@ -35,6 +35,7 @@ FILE                 a text in UTF-8; - , or nothing, reads what is piped in;
 -m, --model_size 124M
                      the model, as for gpt2.py; tiny needs no download
 --lora FOLDER        an adapter for it, as for gpt2.py
+--weights int8       int8, int4 or nf4, as for gpt2.py
 --models_dir FOLDER  for downloaded models, as for gpt2.py
 --stride 1024        how many new tokens each window scores, by default as
                      many as the model sees; fewer is slower, but gives each
@@ -264,6 +265,7 @@ def command(
     *,
     model_size: str = None,
     lora: str = None,
+    weights: str = None,
     models_dir: str = MODELS_DIR,
     stride: int = None,
     special: bool = False,
@@ -273,7 +275,7 @@ def command(
     if not file and sys.stdin.isatty():
         raise ValueError("give a file, or - for standard input (see --help)")
     documents = read_documents(file or "-")
-    encoder, hparams, load_params = open_model(model_size, models_dir, lora)
+    encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     texts = [scored_ids(document, encoder, special) for document in documents]
     if encoder.begin_id is None:
         say("the model has no token that begins a text: the first token of each document is not scored")

@@ -9,6 +9,7 @@ from helpers import assert_same_logits
 import gpt2
 from encoder import bytes_to_unicode
 from extras import huggingface, lora
+from extras.untied import apart
 
 N_VOCAB, N_CTX = 257, 16
 IDS = np.random.default_rng(0).integers(0, N_VOCAB, (2, N_CTX))
@@ -78,8 +79,8 @@ def ours(params, ids=IDS, n_head=N_HEAD):
 
 def assert_shared(params, base, adapter):
     """What is not adapted is the base's own array, and so is what is kept apart from its a and b."""
-    base, arrays = lora.apart(base), adapter.arrays
-    for name, array in lora.apart(params).items():
+    base, arrays = apart(base), adapter.arrays
+    for name, array in apart(params).items():
         is_merged = name in adapter.updates and not isinstance(array, lora.LowRank)
         array = getattr(array, "w", array)
         wanted = [arrays.get(name, base[name])]
@@ -90,14 +91,14 @@ def assert_shared(params, base, adapter):
 
 def compare(model, params, adapter):
     """Assert that the adapter, attached and merged, has the logits of peft's model, and changes no base."""
-    before = {name: np.array(array) for name, array in lora.apart(params).items() if not name.endswith("act")}
+    before = {name: np.array(array) for name, array in apart(params).items() if not name.endswith("act")}
     attached, merged = lora.attach(params, adapter), lora.merge(params, adapter)
     wanted = logits_of(model)
     assert_same_logits(ours(attached), wanted)
     assert_same_logits(ours(merged), wanted)
     assert_same_logits(ours(merged), logits_of(untied(model).merge_and_unload()))
     for name, array in before.items():
-        np.testing.assert_array_equal(lora.apart(params)[name], array)
-    assert {type(lora.apart(attached)[name]) for name in adapter.updates} <= {lora.LowRank}
+        np.testing.assert_array_equal(apart(params)[name], array)
+    assert {type(apart(attached)[name]) for name in adapter.updates} <= {lora.LowRank}
     assert_shared(attached, params, adapter)
     assert_shared(merged, params, adapter)

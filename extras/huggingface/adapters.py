@@ -17,6 +17,7 @@ from extras.huggingface.adapter_config import read_adapter_config
 from extras.huggingface.hub import download_command, find_file, how_again, parse_name
 from extras.huggingface.tensors import read_safetensors, safetensors_library
 from extras.recognise import unknown_adapter
+from extras.untied import apart
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, say, shown
 from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from names import is_hub_name
@@ -174,10 +175,11 @@ def check_merged(place, adapter, params):
 
     And if the rows that it adds are missing in embedding or head, because the base does not tie the two.
     """
-    leaves = lora.apart(params)
+    leaves = apart(params)
     for name in sorted(adapter.updates):
         with fresh_copy("give a lower strength, such as FOLDER:0.1, or another adapter"):
-            to_float32(leaves[name], leaves[name].shape, f"{name}, once merged,", place, ADAPTER_CONFIG)
+            whole = leaves[name][:]  # of a quantized matrix, what it stands for
+            to_float32(whole, whole.shape, f"{name}, once merged,", place, ADAPTER_CONFIG)
     rows, rows_of_head = len(leaves["wte"]), len(leaves["lm_head"])
     if rows != rows_of_head:
         problem = f"the embedding would have {rows:,} rows, the head {rows_of_head:,}"

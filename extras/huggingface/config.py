@@ -50,6 +50,7 @@ DEFAULTS = {field: values[0] for field, values in ALLOWED.items()} | {  # what a
     "eos_token_id": 50256,
     "pad_token_id": None,
     "tokenizer_class": None,  # vocabulary.py checks it
+    "query_scales": None,  # a note of export.py: what the queries were multiplied by before
 }
 ALIASES = {
     "max_position_embeddings": "n_positions",
@@ -100,6 +101,9 @@ def read_config(model):  # -> {field: value}
     if not (isinstance(epsilon, (int, float)) and 0 < epsilon < 1):
         found = f"layer_norm_epsilon is {shown(repr(epsilon))}"
         raise ModelError(path, f"{found}, expected a number between 0 and 1")
+    scales = config["query_scales"]
+    if scales is not None and not is_scales(scales, config["n_layer"]):
+        raise ModelError(path, f"query_scales is {shown(repr(scales))}, expected a number for each layer")
     try:
         check_hparams(to_hparams(config), {"n_vocab": "vocab_size", "n_ctx": "n_positions"})
     except ValueError as error:
@@ -107,6 +111,13 @@ def read_config(model):  # -> {field: value}
     if config["n_inner"] == 4 * config["n_embd"]:
         config["n_inner"] = None
     return config
+
+
+def is_scales(scales, n_layer):  # -> bool
+    """Whether this is a list of n_layer positive numbers."""
+    if not isinstance(scales, list) or len(scales) != n_layer:
+        return False
+    return all(type(scale) in (int, float) and 0 < scale < float("inf") for scale in scales)
 
 
 def canonical(config, path):  # -> {field: value}

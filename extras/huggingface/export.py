@@ -34,6 +34,7 @@ from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s, token
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
 from extras.huggingface.vocabulary import steps_of
+from extras.untied import UntiedEmbedding, apart
 from files import needs, printable, say_if_large, shown
 from names import MODELS_DIR
 from utils import load_encoder_hparams_and_params
@@ -46,6 +47,8 @@ MODEL                a model, as for gpt2.py: tiny, 124M, a folder; it is
                      checked first, as by gpt2.py --check
 OUT_FOLDER           a new folder
 --lora FOLDER        an adapter to merge into it, as for gpt2.py
+--weights int8       write the float32 numbers that int8, int4 or nf4
+                     weights stand for
 --models_dir FOLDER  for downloaded models, as for gpt2.py
 """
 FILLING = "filling.lock"  # held while a temporary folder is filled; the system releases it on a crash
@@ -123,20 +126,25 @@ def to_config(encoder, hparams, params):  # -> {field: value}
         "n_inner": hparams.get("n_inner"),
         "activation_function": names[0],
         "layer_norm_epsilon": epsilons.pop(),
-        "tie_word_embeddings": isinstance(params["wte"], np.ndarray),
+        "tie_word_embeddings": not isinstance(params["wte"], UntiedEmbedding),
         "bos_token_id": encoder.begin_id,
         "eos_token_id": stops if len(stops) > 1 else stops[0],
         "dtype": "float32",
+        "query_scales": hparams.get("query_scales"),  # not for transformers: for adapters added later
     }
 
 
 def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": array, ...}
-    """The tensors of model.safetensors. Raises ValueError for params that do not fit hparams."""
-    arrays = {name: leaf for name, leaf in flatten(params).items() if not name.endswith(("/eps", "/act"))}
+    """The tensors of model.safetensors. Raises ValueError for params that do not fit hparams.
+
+    Matrices that are quantized, or have an adapter beside them, become the float32 that they stand for.
+    """
+    arrays = {name: leaf for name, leaf in apart(params).items() if not name.endswith(("/eps", "/act"))}
     wanted = shapes(hparams)
-    if "wte" in arrays and not isinstance(arrays["wte"], np.ndarray):
-        arrays |= {"wte": arrays["wte"][:], "lm_head": arrays["wte"].T.T}  # rows and head are two matrices
+    if isinstance(params.get("wte"), UntiedEmbedding):
         wanted["lm_head"] = wanted["wte"]
+    else:
+        del arrays["lm_head"]
     for name in sorted(arrays.keys() | wanted.keys()):
         shape = getattr(arrays.get(name), "shape", None)
         if shape != wanted.get(name):
@@ -144,7 +152,7 @@ def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": ar
     tensors = {}
     for name, array in arrays.items():
         theirs = "lm_head.weight" if name == "lm_head" else f"transformer.{huggingface_name(name)}"
-        tensors[theirs] = np.asarray(array, dtype=np.float32)
+        tensors[theirs] = np.asarray(array[:], dtype=np.float32)
     return tensors
 
 
@@ -197,10 +205,11 @@ def added_token(encoder, token):  # -> dict
     return {"id": encoder.encoder[token], "content": token, "normalized": later} | flags
 
 
-def write_tensors(path, tensors):
+def write_tensors(path, tensors, notes=None):
     """Write {name: array} as safetensors, with the permissions of any new file; the library's are private.
 
-    Raises OSError where the system says no, as when the disk is full.
+    notes: {note: str}, by default the one that transformers looks for. Raises OSError where the system says
+    no, as when the disk is full.
     """
     with needs("requirements-extras.txt"):
         from safetensors import SafetensorError
@@ -210,7 +219,7 @@ def write_tensors(path, tensors):
     mode = path.stat().st_mode
     in_rows = {name: np.ascontiguousarray(array) for name, array in tensors.items()}  # as the library needs
     try:
-        save_file(in_rows, path, metadata={"format": "pt"})
+        save_file(in_rows, path, metadata=notes or {"format": "pt"})
     except SafetensorError as error:
         raise OSError(f"{path.name} cannot be written: {shown(error)}") from None
     path.chmod(mode)
@@ -221,14 +230,22 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def command(model: str = "", out_folder: str = "", *, lora: str = None, models_dir: str = MODELS_DIR):
+def command(
+    model: str = "",
+    out_folder: str = "",
+    *,
+    lora: str = None,
+    weights: str = None,
+    models_dir: str = MODELS_DIR,
+):
     """Export a model, and an adapter merged into it, unless a file of it is damaged."""
     if not model or not out_folder:
         usage = "python -m extras.huggingface.export MODEL OUT_FOLDER"
         raise ValueError(f"give a model and a folder: {usage} (see --help)")
     safetensors_library()  # if it is missing, say so before a model is downloaded
     refuse_full(Path(out_folder))
-    loaded = load_encoder_hparams_and_params(model, models_dir, lora)  # first, as this may download it
+    # first, as this may download it
+    loaded = load_encoder_hparams_and_params(model, models_dir, lora, weights)
     say_if_large(f"checking {model}, then writing it", 4 * count(loaded[1]))
     for _ in check(model, models_dir, lora):
         pass  # it raises an error for the first thing that is wrong

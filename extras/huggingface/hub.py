@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from download import root_cause
 from files import AGAIN, ROOT, ModelError, from_here, needs, quoted, say, shown, shown_size, similar
-from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFETENSORS
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, QUANTIZED, SAFETENSORS
 from names import SHORT_NAMES
 
 LONGEST_WAIT = 3.5  # seconds for the hub's first answer, unless HF_HUB_ETAG_TIMEOUT is set
@@ -45,7 +45,7 @@ def find_file(model, filename, commit=None):  # -> Path, or None if the model ha
     _, error = ask(repo, revision)
     if error is None:
         return download(repo, filename, commit)
-    names = (*SAFETENSORS, ADAPTER_WEIGHTS)
+    names = (*SAFETENSORS, QUANTIZED, ADAPTER_WEIGHTS)
     weights = [path for _, path in (cached(repo, name, commit) for name in names) if path]
     if not weights:
         raise no_network(error, repo, filename)

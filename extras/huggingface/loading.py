@@ -27,8 +27,10 @@ from extras.huggingface import vocabulary
 from extras.huggingface.config import read_config, to_hparams
 from extras.huggingface.hub import find_file, how_again
 from extras.huggingface.tensors import HEADS, read_tensors
-from extras.huggingface.variants import UntiedEmbedding, query_scales, set_variants
+from extras.huggingface.variants import query_scales, set_variants
+from extras.untied import UntiedEmbedding
 from files import MIXED_UP, ModelError, fresh_copy, read_json, say, shown
+from layouts import ADAPTER_CONFIG, QUANTIZED, SAFETENSORS
 
 LANGUAGE_MODELS = {  # classes of transformers, then of TRL; some have another head as well
     *("GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel"),
@@ -40,8 +42,9 @@ def load(model):  # -> Encoder, hparams, params
     """Load a language model.
 
     hparams are the five sizes; "n_inner" where it is not 4 n_embd; and "query_scales" where the weights that
-    make queries were multiplied, layer by layer, by other numbers than 1. Raises ModelError, which names the
-    file and the field or tensor, for a file that cannot be fetched, is incomplete, or is not supported.
+    make queries were multiplied, layer by layer, by numbers other than 1, here or before they were exported.
+    Raises ModelError, which names the file and the field or tensor, for a file that cannot be fetched, is
+    incomplete, or is not supported.
     """
     encoder, hparams, load_params = open_model(model)
     return encoder, hparams, load_params()
@@ -53,6 +56,8 @@ def open_model(model):  # -> Encoder, hparams, () -> params
         config = read_config(model)
         encoder = load_encoder(model, config)
     hparams, scales = to_hparams(config), query_scales(config)
+    before = config["query_scales"] or [1] * len(scales)
+    scales = [scale * earlier for scale, earlier in zip(scales, before)]
     if any(scale != 1 for scale in scales):
         hparams["query_scales"] = scales
     return encoder, hparams, partial(load_params, model, config)
@@ -76,12 +81,38 @@ def load_encoder(model, config):  # -> Encoder
 def load_params(model, config=None):  # -> params
     """The weights of a language model for `gpt2.gpt2`: float32, memory-mapped if the file is float32 too.
 
-    config: what `read_config` returns, if it has been read. The tokenizer may be of any kind, or missing.
+    Of a folder that extras/quantize.py saved, the matrices are quantized. config: what `read_config` returns,
+    if it has been read. The tokenizer may be of any kind, or missing.
     """
     config = read_config(model) if config is None else config
     check_kind(model, config)
     with fresh_copy(how_again(model)):
+        if path := find_file(model, QUANTIZED):
+            from extras.huggingface.quantized_file import read_quantized  # here, as it loads Numba
+
+            check_alone(model)
+            check_unscaled(model, config)
+            params = read_quantized(path, to_hparams(config))
+            if not (config["tie_word_embeddings"] or isinstance(params["wte"], UntiedEmbedding)):
+                raise without_head(path)
+            set_variants(params, config)
+            return params
         return from_tensors(read_tensors(model), config, model)
+
+
+def check_alone(model):
+    """Raise ModelError if there are other weights beside the quantized ones: either could be meant."""
+    beside = next((name for name in (*SAFETENSORS, ADAPTER_CONFIG) if find_file(model, name)), None)
+    if beside:
+        problem = f"it has {QUANTIZED}, and {beside} beside it"
+        raise ModelError(model, problem, "give each a folder of its own")
+
+
+def check_unscaled(model, config):
+    """Raise ModelError if config.json scales attention: in quantized weights, that is already done."""
+    if any(scale != 1 for scale in query_scales(config)):
+        problem = f"it scales attention, but the weights in {QUANTIZED} are scaled already"
+        raise ModelError(find_file(model, "config.json"), problem, MIXED_UP)
 
 
 def check_kind(model, config):
@@ -129,12 +160,17 @@ def from_tensors(tensors, config, source, has_lm_head=True):  # {name: array}, f
 def with_head(wte, head, config, source):  # two of [n_vocab, n_embd] -> wte
     """The embedding, paired with the file's head if that differs from it."""
     if head is None and not config["tie_word_embeddings"]:
-        found = "it has no lm_head.weight, but config.json says that the head is not tied to wte"
-        raise ModelError(source, found, MIXED_UP)
+        raise without_head(source)
     if head is None:
         return wte
     head = weights.to_float32(head, wte.shape, "lm_head.weight", source, "config.json")
     return wte if np.array_equal(head, wte) else UntiedEmbedding(wte, head)
+
+
+def without_head(source):  # -> ModelError
+    """The error for a model that lacks the head of its own that it should have."""
+    found = "it has no lm_head.weight, but config.json says that the head is not tied to wte"
+    return ModelError(source, found, MIXED_UP)
 
 
 def is_mask(name, array):

@@ -140,7 +140,12 @@ def pickle_on_hub(model):  # -> str
 
 
 def read_safetensors(path):  # -> {name: array}
-    """The tensors of a file, memory-mapped copy-on-write; bfloat16 as `weights.BFLOAT16`.
+    """The tensors of a file; see `read_with_notes`."""
+    return read_with_notes(path)[0]
+
+
+def read_with_notes(path):  # -> {name: array}, {note: str}
+    """The tensors of a file, memory-mapped copy-on-write, and its notes; bfloat16 as `weights.BFLOAT16`.
 
     The safetensors library is used only to check the file: it cannot map it.
     """
@@ -153,29 +158,29 @@ def read_safetensors(path):  # -> {name: array}
             problem, advice = recognise_file(path) or (shown(error), AGAIN)
             raise ModelError(path, problem, advice) from None
         n_header = int.from_bytes(file.read(8), "little")
-        header, tensors = parse_header(path, file.read(n_header)), {}
+        (header, notes), tensors = parse_header(path, file.read(n_header)), {}
         data = np.asarray(np.memmap(file, mode="c"))[8 + n_header :]
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         array = data[start:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
         tensors[name] = np.require(array, requirements="A")  # copied if it is not aligned
-    return tensors
+    return tensors, notes
 
 
-def parse_header(path, text):  # -> {name: {"dtype", "shape", "data_offsets"}}
-    """The entries of a header that the library has checked; it accepts lists and repeated names too."""
+def parse_header(path, text):  # -> {name: {"dtype", "shape", "data_offsets"}}, {note: str}
+    """The entries and notes of a header that the library has checked; it accepts lists and repeated names."""
     try:
         header = json.loads(text, object_pairs_hook=unique)
     except ValueError as error:
         raise ModelError(path, error, AGAIN) from None
-    header.pop("__metadata__", None)
+    notes = header.pop("__metadata__", None) or {}  # the library accepts null
     for name, entry in header.items():
         if not isinstance(entry, dict):
             raise ModelError(path, f"{shown(name)} is described by {shown(entry, 50)}", AGAIN)
         if entry["dtype"] not in DTYPES:
             found = f"{shown(name)} is of type {shown(entry['dtype'])}"
             raise ModelError(path, found, "save it as float32")
-    return header
+    return header, notes
 
 
 def safetensors_library():  # -> module

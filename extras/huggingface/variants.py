@@ -2,7 +2,7 @@
 
 A norm may have an "eps", and a block's mlp an "act", the activation function to use instead of gelu; a scale
 of attention is multiplied into the weights that make the queries; an untied head is the `.T` of a wte that is
-an `UntiedEmbedding`.
+an `UntiedEmbedding` (extras/untied.py).
 
 GPT-2's gelu is itself an approximation of the exact one, x Φ(x) = x (1 + erf(x / √2)) / 2, in which a tanh of
 two terms, √(2/π) (x + 0.044715 x³), takes the place of erf. Five more terms make it exact in float32.
@@ -59,23 +59,6 @@ ACTIVATIONS = {  # by name in transformers; of several names for one function, e
 
 
 # ---- all variants ------------------------------------------------------------------------------------------
-
-
-class UntiedEmbedding:
-    """A wte with a head of its own: `wte[ids]` takes rows of one matrix, `wte.T` transposes another."""
-
-    def __init__(self, embedding, head):  # two of [n_vocab, n_embd]
-        self.embedding, self.head = embedding, head
-
-    def __len__(self):
-        return len(self.embedding)
-
-    def __getitem__(self, ids):
-        return self.embedding[ids]
-
-    @property
-    def T(self):
-        return self.head.T
 
 
 def query_scales(config):  # -> [n_layer]

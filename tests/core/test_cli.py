@@ -82,8 +82,9 @@ def asked(monkeypatch):
     """What the command asks of the model, which is not run."""
     calls = []
 
-    def open_model(model_size, models_dir, lora):
-        calls.append({"model_size": model_size, "models_dir": models_dir, "lora": lora})
+    def open_model(model_size, models_dir, lora, weights):
+        asked_for = {"model_size": model_size, "models_dir": models_dir, "lora": lora, "weights": weights}
+        calls.append(asked_for)
         return Letters(), {"n_vocab": 256, "n_ctx": 1000, "n_head": 1} | SIZES, dict
 
     def stream(kind):
@@ -107,7 +108,8 @@ def asked(monkeypatch):
 
 SIZES = {"n_embd": 8, "n_layer": 1}
 MODELS = str(ROOT / "models")
-USUAL = {"model_size": None, "models_dir": MODELS, "lora": None, "prompt": "hi", "n": 40, "stream": "plain"}
+USUAL = {"model_size": None, "models_dir": MODELS, "lora": None, "weights": None}
+USUAL |= {"prompt": "hi", "n": 40, "stream": "plain"}
 USUAL |= {"n_samples": 1, "stop": None}
 
 # ---- arguments ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from helpers import SMALL, assert_same_logits, lively_params
 
 import gpt2
 from extras import batching, lora, speculative
-from extras.huggingface.variants import UntiedEmbedding
+from extras.untied import UntiedEmbedding
 from weights import flatten, shapes
 
 IDS = np.random.default_rng(0).integers(0, SMALL["n_vocab"], 20)

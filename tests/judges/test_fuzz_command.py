@@ -14,7 +14,7 @@ from helpers import TINY
 import cli
 import program
 import utils
-from extras import scoring
+from extras import quantize, scoring
 from extras.huggingface import convert, export, hub
 from files import ModelError
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.faults
 COMMANDS = {
     "cli": cli.command,
     "extras.scoring": scoring.command,
+    "extras.quantize": quantize.command,
     "extras.huggingface.convert": convert.command,
     "extras.huggingface.export": export.command,
 }
@@ -34,7 +35,7 @@ WORDS = (
     "0x10", "True", "None", "[1, 2]", "{}", "'", '"', "`", "$HOME", ";ls", "\\", "a=b", "=", "--=",
     "-=", "a" * 5000, "--separator=x", "\udcff", "\x1b[31m", "\n", "\t", "\ufeff", "\u202e", "é",
     "<|endoftext|>", "one<|endoftext|><|endoftext|>two<|end", "word " * 400, "tiny", "124M", "117M", "gpt2",
-    "owner/name", "a/b/c", "../tiny", ".", "/", "/none", "/dev/null",
+    "owner/name", "a/b/c", "../tiny", "int4", ".", "/", "/none", "/dev/null",
     str(TINY), str(TINY / "hparams.json"), str(TINY / "README.md"), "readme.md", "--yes", "--no",
 )
 # fmt: on
@@ -110,4 +111,4 @@ def test_any_words_give_a_text_or_one_line(name, offline, monkeypatch, capsys, n
             assert out, case
     print(f"{name}, {n_fuzz} command lines: {dict(statuses)}, {len(reasons)} kinds of refusal")
     assert statuses[2] > 0.2 * n_fuzz and len(reasons) > 5
-    assert statuses[0] > 0.02 * n_fuzz or name.endswith(("convert", "export"))
+    assert statuses[0] > 0.02 * n_fuzz or name.endswith(("convert", "export", "quantize"))

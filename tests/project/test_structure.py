@@ -23,6 +23,7 @@ UPWARD = {  # imports inside a function that may point to a module above
     ("utils", "extras.huggingface"),  # the loader, when a model is in that layout
     ("utils", "extras.recognise"),  # and where there is no model
     ("utils", "extras.huggingface.adapters"),  # and when an adapter is given
+    ("utils", "extras.quantize"),  # and when weights of few bits are asked for
 }
 
 

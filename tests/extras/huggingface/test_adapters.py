@@ -18,7 +18,7 @@ from checkpoint import in_openai_layout
 from encoder import Encoder
 from extras import lora, scoring
 from extras.huggingface import adapters, export, loading
-from extras.huggingface.variants import UntiedEmbedding
+from extras.untied import UntiedEmbedding
 from files import ModelError
 from weights import PRESETS, flatten, random_params
 

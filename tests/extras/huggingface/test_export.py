@@ -26,9 +26,10 @@ import weights
 from checkpoint import in_openai_layout
 from encoder import Encoder
 from extras import huggingface
-from extras.huggingface import export, loading, variants
+from extras.huggingface import export, loading
 from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s
 from extras.huggingface.variants import exact_gelu
+from extras.untied import UntiedEmbedding
 from weights import flatten
 
 HPARAMS = {"n_vocab": 4000, "n_ctx": 32, "n_embd": 24, "n_head": 3, "n_layer": 2}
@@ -101,7 +102,7 @@ def assert_same_model(ours, theirs):
     leaves, leaves_2 = flatten(params), flatten(params_2)
     assert leaves_2.keys() == leaves.keys()
     for name, leaf in leaves.items():
-        if isinstance(leaf, variants.UntiedEmbedding):
+        if isinstance(leaf, UntiedEmbedding):
             assert np.array_equal(leaves_2[name].T, leaf.T) and np.array_equal(leaves_2[name][:], leaf[:])
         elif isinstance(leaf, np.ndarray):
             assert np.array_equal(leaves_2[name], leaf) and leaves_2[name].dtype == np.float32
@@ -133,7 +134,7 @@ def vary(params, hparams):
         block["ln_1"]["eps"] = block["ln_2"]["eps"] = 1e-3
     params["ln_f"]["eps"] = 1e-3
     head = rng.normal(size=params["wte"].shape).astype(np.float32)
-    params["wte"] = variants.UntiedEmbedding(params["wte"], head)
+    params["wte"] = UntiedEmbedding(params["wte"], head)
     return hparams, params
 
 
@@ -149,7 +150,7 @@ def test_a_folded_scale_of_attention_is_written_as_the_numbers_it_made(tmp_path,
     folder = write_huggingface(tmp_path / "in", tensors, HPARAMS, scale_attn_by_inverse_layer_idx=True)
     model = huggingface.load(folder)
     export.save(tmp_path / "out", *model)
-    assert model[1].pop("query_scales") == [1, 0.5]
+    assert model[1]["query_scales"] == [1, 0.5]  # noted, for adapters of the model that it was
     assert_same_model(model, huggingface.load(tmp_path / "out"))
     assert not np.array_equal(
         model[2]["blocks"][1]["attn"]["c_attn"]["w"], params["blocks"][1]["attn"]["c_attn"]["w"]
