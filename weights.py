@@ -122,15 +122,20 @@ def to_params(arrays, hparams, source, hparams_file="hparams.json", original_nam
     """
     table = shapes(hparams)
     say_if_many(hparams)
+    check_names(arrays, table, source, hparams_file, original_name)
+    checked = {}
+    for name, shape in table.items():
+        checked[name] = to_float32(arrays[name], shape, original_name(name), source, hparams_file)
+    return nest(checked)
+
+
+def check_names(arrays, table, source, hparams_file, original_name=str):
+    """Raise ModelError, worded as in `to_params`, unless arrays have the names in a table, and no others."""
     missing, unknown = table.keys() - arrays.keys(), arrays.keys() - table.keys()
     for problem, names in (("is missing", missing), ("is unknown", unknown)):
         if names:
             found = f"{shown(min(map(original_name, names)))} {problem} ({len(names)} in all)"
             raise ModelError(source, f"according to {hparams_file}, {found}", MIXED_UP)
-    checked = {}
-    for name, shape in table.items():
-        checked[name] = to_float32(arrays[name], shape, original_name(name), source, hparams_file)
-    return nest(checked)
 
 
 def say_if_many(hparams):

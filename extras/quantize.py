@@ -20,25 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from extras.check import check
-from extras.huggingface.export import (
-    new_folder,
-    refuse_full,
-    to_config,
-    write_json,
-    write_tensors,
-    write_tokenizer,
-)
+from extras.huggingface.export import load_checked, with_adapters, write_model
 from extras.huggingface.quantized_file import to_tensors
-from extras.huggingface.tensors import safetensors_library
 from extras.lora import LowRank
 from extras.quantized import class_for, kind_of_weights
 from extras.untied import apart, together
-from files import printable, say_if_large, shown_size
+from files import printable, shown_size
 from layouts import QUANTIZED
 from names import MODELS_DIR, check_kind_of_weights
-from utils import load_encoder_hparams_and_params
-from weights import count
 
 HELP = """\
 python -m extras.quantize MODEL OUT_FOLDER --weights KIND [--option value]
@@ -96,12 +85,7 @@ def save(folder, encoder, hparams, params):
     The files: config.json and the tokenizer, as `export.save` writes them, and quantized.safetensors. Raises
     ValueError for a folder that is not empty, and for params that are not quantized, or of other sizes.
     """
-    tensors, notes = to_tensors(hparams, params)
-    config = to_config(encoder, hparams, params)
-    with new_folder(folder) as unnamed:
-        write_json(unnamed / "config.json", config)
-        write_tensors(unnamed / QUANTIZED, tensors, notes)
-        write_tokenizer(unnamed, encoder, hparams["n_ctx"])
+    write_model(folder, encoder, hparams, params, QUANTIZED, *to_tensors(hparams, params))
 
 
 def command(
@@ -117,14 +101,8 @@ def command(
         usage = "python -m extras.quantize MODEL OUT_FOLDER --weights int4"
         raise ValueError(f"give a model, a folder and the kind of weights: {usage} (see --help)")
     check_kind_of_weights(weights)
-    safetensors_library()  # if it is missing, say so before a model is downloaded
-    refuse_full(Path(out_folder))
-    # first, as this may download it
-    encoder, hparams, params = load_encoder_hparams_and_params(model, models_dir, lora)
-    say_if_large(f"checking {model}, then quantizing it", 4 * count(hparams))
-    for _ in check(model, models_dir, lora):
-        pass  # it raises an error for the first thing that is wrong
+    encoder, hparams, params = load_checked(out_folder, "quantizing", model, models_dir, lora)
     save(out_folder, encoder, hparams, quantize(params, weights))
     n_bytes = (Path(out_folder) / QUANTIZED).stat().st_size
-    source = f"{model} with {lora}" if lora else model
+    source = with_adapters(model, lora)
     print(printable(f"{source} -> {out_folder}, {weights}, {shown_size(n_bytes)}"))

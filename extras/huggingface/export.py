@@ -60,10 +60,15 @@ def save(folder, encoder, hparams, params):
     The files: config.json, model.safetensors, vocab.json, merges.txt, tokenizer.json, tokenizer_config.json.
     Raises ValueError for a folder that is not empty, and for params that config.json cannot describe.
     """
-    tensors, config = to_tensors(hparams, params), to_config(encoder, hparams, params)
+    write_model(folder, encoder, hparams, params, "model.safetensors", to_tensors(hparams, params))
+
+
+def write_model(folder, encoder, hparams, params, file, tensors, notes=None):
+    """Write config.json, these tensors into a file of this name, and the tokenizer; see `save`."""
+    config = to_config(encoder, hparams, params)
     with new_folder(folder) as unnamed:
         write_json(unnamed / "config.json", config)
-        write_tensors(unnamed / "model.safetensors", tensors)
+        write_tensors(unnamed / file, tensors, notes)
         write_tokenizer(unnamed, encoder, hparams["n_ctx"])
 
 
@@ -242,13 +247,26 @@ def command(
     if not model or not out_folder:
         usage = "python -m extras.huggingface.export MODEL OUT_FOLDER"
         raise ValueError(f"give a model and a folder: {usage} (see --help)")
+    loaded = load_checked(out_folder, "writing", model, models_dir, lora, weights)
+    save(out_folder, *loaded)
+    print(printable(f"{with_adapters(model, lora)} -> {out_folder}"))
+
+
+def load_checked(out_folder, work, model, models_dir, lora, weights=None):  # -> Encoder, hparams, params
+    """A model to write into a new folder, unless a file of it is damaged. work: what comes next, as a word.
+
+    Raises ValueError for a folder that is not empty, before anything is downloaded.
+    """
     safetensors_library()  # if it is missing, say so before a model is downloaded
     refuse_full(Path(out_folder))
     # first, as this may download it
     loaded = load_encoder_hparams_and_params(model, models_dir, lora, weights)
-    say_if_large(f"checking {model}, then writing it", 4 * count(loaded[1]))
+    say_if_large(f"checking {model}, then {work} it", 4 * count(loaded[1]))
     for _ in check(model, models_dir, lora):
         pass  # it raises an error for the first thing that is wrong
-    save(out_folder, *loaded)
-    source = f"{model} with {lora}" if lora else model
-    print(printable(f"{source} -> {out_folder}"))
+    return loaded
+
+
+def with_adapters(model, lora):  # -> str
+    """What was written: a model, and the adapters in it."""
+    return f"{model} with {lora}" if lora else model

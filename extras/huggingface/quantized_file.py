@@ -16,8 +16,8 @@ import numpy as np
 from extras.huggingface.tensors import read_with_notes
 from extras.quantized import KINDS, Float32, Rows, Transposed, class_for, kind_of_weights
 from extras.untied import apart, together
-from files import AGAIN, MIXED_UP, ModelError, shown
-from weights import say_if_many, shapes, to_float32
+from files import AGAIN, MIXED_UP, ModelError
+from weights import check_names, say_if_many, shapes, to_float32
 
 KIND, CHECKSUMS = "weights", "crc32"  # in the header, among the notes that safetensors allows
 
@@ -38,8 +38,7 @@ def expected_parts(hparams, kind, is_untied):  # -> {tensor: (type, shape)}
         if stored in (None, Float32):
             parts[name] = (np.float32, shape)
         else:
-            n_rows, n_columns = shape[::-1] if is_transposed(name) else shape
-            own = stored.parts(n_rows, n_columns)
+            own = stored.parts(*shape_of_rows(name, shape))
             parts |= {f"{name}/{part}": own[part] for part in own}
     return parts
 
@@ -47,6 +46,11 @@ def expected_parts(hparams, kind, is_untied):  # -> {tensor: (type, shape)}
 def is_transposed(name):  # -> bool
     """Whether a matrix is stored transposed, with a row for each output; wte has a row for each anyway."""
     return name.endswith("/w")
+
+
+def shape_of_rows(name, shape):  # -> n_rows, n_columns
+    """The shape in which a matrix is stored."""
+    return shape[::-1] if is_transposed(name) else shape
 
 
 def has_head(tensors):  # -> bool
@@ -89,11 +93,7 @@ def read_parts(path, hparams):  # -> kind, {tensor: array}, {note: str}
 
 def check_parts(tensors, expected, path):
     """Raise ModelError unless these are the tensors that are expected, by name, type and shape."""
-    missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    for problem, names in (("is missing", missing), ("is unknown", unknown)):
-        if names:
-            found = f"{shown(min(names))} {problem} ({len(names)} in all)"
-            raise ModelError(path, f"according to config.json, {found}", MIXED_UP)
+    check_names(tensors, expected, path, "config.json")
     for name, (dtype, shape) in expected.items():
         array = tensors[name]
         if (array.dtype, array.shape) != (dtype, shape):
@@ -120,8 +120,7 @@ def to_leaf(name, shape, kind, tensors):  # -> array, Rows or Transposed
         return tensors[name]
     if stored is Float32:
         return Float32.of(tensors[name])
-    shape_of_rows = shape[::-1] if is_transposed(name) else shape
-    rows = stored(shape_of_rows, tensors[f"{name}/codes"], tensors[f"{name}/scales"])
+    rows = stored(shape_of_rows(name, shape), tensors[f"{name}/codes"], tensors[f"{name}/scales"])
     return rows.T if is_transposed(name) else rows
 
 

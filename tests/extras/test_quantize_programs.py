@@ -13,6 +13,7 @@ import gpt2
 import utils
 from checkpoint import in_openai_layout
 from extras import available, check, huggingface, quantize, scoring
+from extras.huggingface import export
 from extras.quantized import KINDS
 from extras.untied import apart
 from files import ModelError
@@ -22,15 +23,6 @@ from weights import flatten
 FOX = ["The little fox", "-n", "12"]
 STORY = "The King rode to the wood, and there he met an old woman who gave him a ring.\n"
 OTHERS = {"config.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"}
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny):
-    """The bundled model, saved in each kind."""
-    folders = {kind: tmp_path_factory.mktemp("saved") / kind for kind in KINDS}
-    for kind, folder in folders.items():
-        quantize.save(folder, *tiny[:2], quantize.quantize(tiny[2], kind))
-    return folders
 
 
 @pytest.fixture
@@ -133,7 +125,7 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(
 
 def test_a_folder_that_is_not_empty_is_refused_before_a_model_is_read(tmp_path, monkeypatch, capsys):
     (tmp_path / "note").touch()
-    monkeypatch.setattr(quantize, "load_encoder_hparams_and_params", lambda *arguments: pytest.fail("read"))
+    monkeypatch.setattr(export, "load_encoder_hparams_and_params", lambda *arguments: pytest.fail("read"))
     status, _, err = started(capsys, "extras.quantize", "124M", tmp_path, "--weights", "int8")
     assert status == 2 and err.endswith(f"{tmp_path} exists: name a new or an empty folder\n")
 

@@ -25,15 +25,6 @@ IDS = np.random.default_rng(0).integers(0, 4000, 20)
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny):
-    """The bundled model, saved in each kind."""
-    folders = {kind: tmp_path_factory.mktemp("saved") / kind for kind in KINDS}
-    for kind, folder in folders.items():
-        quantize.save(folder, *tiny[:2], quantize.quantize(tiny[2], kind))
-    return folders
-
-
-@pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """One for the bundled model, strong enough to change its text."""
     folder = tmp_path_factory.mktemp("adapters") / "style"

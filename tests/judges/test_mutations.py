@@ -225,6 +225,22 @@ def edit_the_header(folder, rng):
 # ---- the claim ---------------------------------------------------------------------------------------------
 
 
+def damaged(folder, ways, n_mutations, load):  # yields seed, what is loaded; None where that is refused
+    """A folder, damaged in one of these ways for each seed. A refusal is one line that names the folder."""
+    whole = {name: (folder / name).read_bytes() for name in files_in(folder)}
+    for seed in range(n_mutations):
+        rng = np.random.default_rng(seed)
+        for name, content in whole.items():
+            (folder / name).write_bytes(content)
+        rng.choice(ways)(folder, rng)
+        try:
+            found = load(folder)
+        except ModelError as error:
+            assert "\n" not in str(error) and str(folder) in str(error), f"seed {seed}: {error}"
+            found = None
+        yield seed, found
+
+
 def load(folder):
     loaded, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
     arrays = {name: np.array(array) for name, array in weights.flatten(params).items()}
@@ -233,25 +249,18 @@ def load(folder):
 
 @pytest.mark.faults
 def test_a_damaged_model_is_refused_or_differs_in_finite_numbers_only(folder, n_fuzz):
-    whole = {name: (folder / name).read_bytes() for name in utils.FILES}
+    data_of_whole = (folder / utils.DATA).read_bytes()
     vocabulary, hparams, arrays = load(folder)
     table = checkpoint.read_index(folder / "model.ckpt.index")
     n_refused = n_same = n_numbers = n_heads = 0
     n_mutations = 15 * n_fuzz  # they are quick
-    for seed in range(n_mutations):
-        rng = np.random.default_rng(seed)
-        for name, text in whole.items():
-            (folder / name).write_bytes(text)
-        rng.choice(WAYS)(folder, rng)
-        try:
-            found = load(folder)
-        except ModelError as error:
-            assert "\n" not in str(error) and str(folder) in str(error), f"seed {seed}: {error}"
+    for seed, found in damaged(folder, WAYS, n_mutations, load):
+        if found is None:
             n_refused += 1
             continue
         assert found[0] == vocabulary, f"seed {seed}: other tokens"
         data = (folder / utils.DATA).read_bytes()
-        if data == whole[utils.DATA]:
+        if data == data_of_whole:
             wanted = arrays
         else:
             wanted = {
@@ -269,7 +278,7 @@ def test_a_damaged_model_is_refused_or_differs_in_finite_numbers_only(folder, n_
                 f"seed {seed}: {found[1]}"
             )
             n_heads += 1
-        n_same += data == whole[utils.DATA]
+        n_same += data == data_of_whole
     print(f"{n_mutations} damaged models: {n_refused} refused; of those loaded {n_same} are the same, "
           f"{n_heads} of them except for n_head, and {n_numbers} have other finite numbers")  # fmt: skip
     assert n_refused > 0.5 * n_mutations and n_numbers > 0.02 * n_mutations
@@ -294,20 +303,12 @@ def test_damaged_weights_of_few_bits_are_refused_or_the_same(folder, tmp_path_fa
     model = utils.load_encoder_hparams_and_params(str(folder), "models")
     folder = tmp_path_factory.mktemp("few") / "bits"
     quantize.save(folder, *model[:2], quantize.quantize(model[2], kind))
-    whole = {name: (folder / name).read_bytes() for name in FEW_BITS}
     vocabulary, hparams, parts = load_few_bits(folder)
     n_refused = n_other_hparams = 0
     n_mutations = 15 * n_fuzz
     ways = [way for way in WAYS if way not in (edit_the_merges, edit_a_variable)] + [edit_the_header] * 3
-    for seed in range(n_mutations):
-        rng = np.random.default_rng(seed)
-        for name, content in whole.items():
-            (folder / name).write_bytes(content)
-        rng.choice(ways)(folder, rng)
-        try:
-            found = load_few_bits(folder)
-        except ModelError as error:
-            assert "\n" not in str(error) and str(folder) in str(error), f"seed {seed}: {error}"
+    for seed, found in damaged(folder, ways, n_mutations, load_few_bits):
+        if found is None:
             n_refused += 1
             continue
         assert found[0] == vocabulary and found[2].keys() == parts.keys(), f"seed {seed}"
