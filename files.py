@@ -175,6 +175,21 @@ def redecoded(text):  # -> str
     return text.encode("utf-8", "surrogateescape").decode()
 
 
+def write_whole(path, content):  # path, bytes
+    """Write a new file, which appears when all of it is written; its folder is made, if need be."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):  # there is none, or its name is too long
+            part.unlink()
+
+
 def unique(pairs):  # -> dict
     """A JSON object as a dict. Raises ValueError for a repeated name: which value counts would be a guess."""
     value = {}

@@ -178,6 +178,12 @@ def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of tex
     return map(visible, pieces) if sys.stdout.isatty() else pieces
 
 
+def to_the_end(new_ids, stop_ids):  # -> ids
+    """The ids up to the first that ends a text, which is kept."""
+    n_kept = next((i + 1 for i, new_id in enumerate(new_ids) if new_id in stop_ids), len(new_ids))
+    return new_ids[:n_kept]
+
+
 def until(pieces, stop=None):  # pieces of text -> pieces of text
     """The text before `stop`, if given; what may be the beginning of `stop` waits until that is clear."""
     waiting = ""

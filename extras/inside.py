@@ -11,6 +11,8 @@ import numpy as np
 import gpt2
 from weights import flatten, nest
 
+AT_ONCE = 2048  # tokens that go through the layers together, in texts without one head or another
+
 
 def block_steps(x, mlp, attn, ln_1, ln_2, n_head):  # [n_seq, n_embd] -> {name: array}
     """Everything that `gpt2.transformer_block` computes, by name, in order.
@@ -57,6 +59,27 @@ def residual_stream(inputs, **weights):  # [n_seq] -> [1 + 2 n_layer, n_seq, n_e
     for step in steps(inputs, **weights):
         stream += [step["x"], step["x + attn"]]
     return np.array([*stream, step["x + mlp"]])
+
+
+def without_each_head(inputs, wte, wpe, blocks, ln_f, n_head):  # yields [n_head, n_embd] for each layer
+    """The last token's final hidden state if one head adds nothing: for each head of each layer.
+
+    The layers below the head are not run again. The heads of a layer go through those above as a batch; where
+    the text is long, as several, to save memory.
+    """
+    n_cut = max(AT_ONCE // len(inputs), 1)
+    for layer, step in enumerate(steps(inputs, wte, wpe, blocks, ln_f, n_head)):
+        hidden = []
+        for first in range(0, n_head, n_cut):
+            group = range(n_head)[first : first + n_cut]
+            heads = np.repeat(step["heads"][None], len(group), axis=0)  # [n_cut, n_head, n_seq, d_head]
+            heads[range(len(group)), group] = 0
+            x = step["x"] + gpt2.linear(gpt2.merge_heads(heads), **blocks[layer]["attn"]["c_proj"])
+            x = x + gpt2.ffn(gpt2.layer_norm(x, **blocks[layer]["ln_2"]), **blocks[layer]["mlp"])
+            for later in blocks[layer + 1 :]:
+                x = gpt2.transformer_block(x, **later, n_head=n_head)
+            hidden.append(gpt2.layer_norm(x[:, -1], **ln_f))
+        yield np.concatenate(hidden)
 
 
 def with_activation(params, act):  # -> params

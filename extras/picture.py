@@ -25,9 +25,9 @@ from tqdm import tqdm
 import gpt2
 from extras import inside, scoring, style
 from extras.style import in_percent, tokens_in_words, weights_in_words
-from files import needs
+from files import needs, write_whole
 from names import MODELS_DIR
-from text import announce_reading, encoded, read_prompt, say_if_plain
+from text import announce_reading, encoded, read_prompt, say_if_plain, to_the_end
 from utils import open_model
 
 with needs("requirements-extras.txt"):
@@ -61,18 +61,11 @@ def probability(next_id, ids, params, n_head):  # -> from 0 to 1
 
 
 def most_needed_head(next_id, ids, params, n_head):  # -> block, head
-    """The head without which next_id is least likely; a forward pass for each head."""
-    heads, left = [*np.ndindex(len(params["blocks"]), n_head)], {}
-    for head in tqdm(heads, "cutting heads", disable=None):
-        left[head] = probability(next_id, ids, inside.without_head(params, n_head, *head), n_head)
-    return min(left, key=left.get)
-
-
-def continuation(ids, params, n_head, n_tokens_to_generate, stop_ids):  # -> ids
-    """The likeliest next ids, up to the first that ends a text, which is kept."""
-    new_ids = gpt2.generate(ids, params, n_head, n_tokens_to_generate)
-    n_kept = next((i + 1 for i, new_id in enumerate(new_ids) if new_id in stop_ids), len(new_ids))
-    return new_ids[:n_kept]
+    """The head without which next_id is least likely."""
+    cuts = inside.without_each_head(ids, **params, n_head=n_head)
+    cuts = tqdm(cuts, "cutting heads", len(params["blocks"]), unit="block", disable=None)
+    left = [gpt2.softmax(gpt2.next_logits(hidden, params))[:, next_id] for hidden in cuts]
+    return [*np.ndindex(len(left), n_head)][np.argmin(left)]
 
 
 def check_length(ids, n_tokens_to_generate):
@@ -156,7 +149,8 @@ def draw(ids, params, n_head, encoder, n_tokens_to_generate=6, head=None):  # ->
     Raises ValueError for a text that is too long to be read in a picture, or for the model.
     """
     check_length(ids, n_tokens_to_generate)
-    n, new_ids = len(ids), continuation(ids, params, n_head, n_tokens_to_generate, encoder.stop_ids)
+    n, new_ids = len(ids), gpt2.generate(ids, params, n_head, n_tokens_to_generate)
+    new_ids = to_the_end(new_ids, encoder.stop_ids)
     n_heads = 1 if head else len(params["blocks"]) * n_head
     block, head = head or most_needed_head(new_ids[0], ids, params, n_head)
     cut = inside.without_head(params, n_head, block, head)
@@ -179,16 +173,7 @@ def save(figure, alt, path):
     dated = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "picture"}):
         figure.savefig(content, format=kind, dpi=192, metadata={"Title": alt} | dated)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content.getvalue())
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content.getvalue())
 
 
 def command(

@@ -13,6 +13,7 @@ os.environ["NO_PROXY"] = "127.0.0.1"  # the tests' own servers are asked directl
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=200, metavar="N", help="random cases for each fuzzer (200)")
+    parser.addoption("--pictures", action="store_true", help="make docs/page/*.png again (lane: browser)")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Small tools of the tests: checkpoints written by hand or by TensorFlow, a release to download, tiktoken."""
 
+import base64
 import contextlib
 import http.server
 import json
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -79,6 +81,30 @@ def passes(monkeypatch):
 
     monkeypatch.setattr(gpt2, "transformer", counted)
     return shapes
+
+
+def attention_seen(ids, params, n_head):  # -> [n_layer, n_head, n_seq, n_seq]
+    """The weights that a plain forward pass computes, as they pass by."""
+    maps, plain = [], gpt2.attention_weights
+
+    def noted(*arguments):
+        maps.append(plain(*arguments))
+        return maps[-1]
+
+    with mock.patch.object(gpt2, "attention_weights", noted):
+        gpt2.gpt2(ids, **params, n_head=n_head)
+    return np.array(maps)
+
+
+def data_of(page):  # str -> dict
+    """What the script of a page reads (extras/page)."""
+    return json.JSONDecoder().raw_decode(page, page.index('{"model":'))[0]
+
+
+def unpacked(packed):  # {"shape", "type", "base64"} -> array
+    """An array of a page, as a browser reads it."""
+    numbers = np.frombuffer(base64.b64decode(packed["base64"]), "<" + packed["type"])
+    return numbers.reshape(packed["shape"])
 
 
 # ---- models ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from helpers import run_python
@@ -25,6 +26,7 @@ from files import (
     say,
     shown,
     visible,
+    write_whole,
 )
 
 
@@ -189,3 +191,67 @@ def test_a_wrong_bit_in_an_archive_is_found(tmp_path):
     assert archive_damage(path) == "numbers does not match its checksum"
     path.write_bytes(b"no archive")
     assert "not a zip file" in archive_damage(path)
+
+
+# ---- writing -----------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_written_and_its_folder_is_made(tmp_path, monkeypatch):
+    write_whole(tmp_path / "new" / "folder" / "a.bin", b"\r\n\x00\xff")
+    assert (tmp_path / "new" / "folder" / "a.bin").read_bytes() == b"\r\n\x00\xff"
+    monkeypatch.chdir(tmp_path)
+    write_whole("b.txt", b"")
+    assert (tmp_path / "b.txt").read_bytes() == b""
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.bin", "b.txt", "folder", "new"]
+
+
+def half_written(path, content):
+    with open(path, "wb") as file:
+        file.write(content[: len(content) // 2])
+    raise OSError(28, "No space left on device")
+
+
+def not_renamed(part, path):
+    raise OSError(27, "File too large", str(part))
+
+
+@pytest.mark.parametrize(
+    "place, name, fail, said",
+    [
+        (Path, "write_bytes", half_written, "No space left on device"),
+        (os, "replace", not_renamed, "File too large"),
+    ],
+)
+def test_what_cannot_be_written_leaves_no_half_of_a_file_and_the_error_names_it(
+    tmp_path, monkeypatch, place, name, fail, said
+):
+    monkeypatch.setattr(place, name, fail)
+    with pytest.raises(OSError, match=said) as caught:
+        write_whole(tmp_path / "new" / "fox.svg", b"1234")
+    assert caught.value.filename == str(tmp_path / "new" / "fox.svg")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_file_appears_only_when_all_of_it_is_written(tmp_path, monkeypatch):
+    def interrupted(path, content):
+        assert not (tmp_path / "fox.svg").exists()
+        path.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "fox.svg", b"1234")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_earlier_start_left_half_written_is_replaced(tmp_path):
+    (tmp_path / ".fox.svg.part").write_bytes(b"1234, and much more")
+    write_whole(tmp_path / "fox.svg", b"5678")
+    assert [path.name for path in tmp_path.iterdir()] == ["fox.svg"]
+    assert (tmp_path / "fox.svg").read_bytes() == b"5678"
+
+
+def test_a_name_that_is_too_long_is_the_one_that_is_named(tmp_path):
+    with pytest.raises(OSError) as caught:
+        write_whole(tmp_path / ("a" * 400), b"")
+    assert caught.value.filename == str(tmp_path / ("a" * 400))

@@ -165,6 +165,22 @@ def test_a_token_in_that_line_cannot_command_a_terminal_or_fill_it(capsys, token
     assert err.count("\n") == 1 and err[:-1].isprintable() and len(err) < 140
 
 
+@pytest.mark.parametrize(
+    "new_ids, stop_ids, wanted",
+    [
+        ([], {7}, []),
+        ([5, 6], {7}, [5, 6]),
+        ([5, 7, 6, 7, 8], {7}, [5, 7]),
+        ([7], {7}, [7]),
+        ([5, 9, 7], {7, 9}, [5, 9]),
+        ([5, 7], set(), [5, 7]),
+    ],
+)
+def test_new_ids_go_up_to_the_first_that_ends_a_text_and_keep_it(new_ids, stop_ids, wanted):
+    given = list(new_ids)
+    assert text.to_the_end(new_ids, stop_ids) == wanted and new_ids == given
+
+
 @pytest.mark.parity
 def test_transformers_shows_the_same_text_without_special_tokens(transformers, tmp_path):
     from extras.huggingface import export

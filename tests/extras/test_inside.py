@@ -4,11 +4,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import SMALL, assert_same_logits, run_python
+from helpers import SMALL, assert_same_logits, lively_params, run_python
 
 import gpt2
 from extras import inside
 from extras.huggingface.variants import relu
+from extras.quantize import quantize
 from weights import flatten
 
 N_HEAD, N_EMBD, N_SEQ = SMALL["n_head"], SMALL["n_embd"], 7
@@ -127,6 +128,62 @@ def test_without_a_head_the_others_add_what_they_added_and_no_array_is_changed(p
     wanted = gpt2.linear(gpt2.merge_heads(heads), **params["blocks"][layer]["attn"]["c_proj"])
     (*_, found) = [*inside.steps(IDS, **cut, n_head=N_HEAD)][: layer + 1]
     assert_same_logits(found["attn"], wanted)
+    assert all(np.array_equal(array, before[name]) for name, array in flatten(params).items())
+
+
+def variant(params, name):
+    """The same model with another activation, epsilon or kind of weights."""
+    if name == "act":
+        return inside.with_activation(params, np.tanh)
+    if name == "eps":
+        norms = {norm: params["blocks"][1][norm] | {"eps": 0.5} for norm in ("ln_1", "ln_2")}
+        blocks = [params["blocks"][0], params["blocks"][1] | norms]
+        return params | {"blocks": blocks, "ln_f": params["ln_f"] | {"eps": 0.5}}
+    return quantize(params, name) if name else params
+
+
+@pytest.mark.parametrize("n_seq", [1, 2, N_SEQ])
+@pytest.mark.parametrize("name", ["", "act", "eps", "int8", "int4", "nf4"])
+def test_without_each_head_is_without_one_head_at_a_time(params, name, n_seq):
+    model, ids = variant(params, name), IDS[:n_seq]
+    cuts = list(inside.without_each_head(ids, **model, n_head=N_HEAD))
+    assert [cut.shape for cut in cuts] == [(N_HEAD, N_EMBD)] * 2
+    for layer, head in np.ndindex(2, N_HEAD):
+        one = inside.without_head(model, N_HEAD, layer, head)
+        assert_same_logits(cuts[layer][head], gpt2.transformer(ids, **one, n_head=N_HEAD)[-1])
+    assert len({cut.tobytes() for layer in cuts for cut in layer}) == 2 * N_HEAD
+
+
+def test_without_each_head_the_layers_below_are_not_run_again():
+    params = lively_params(SMALL | {"n_layer": 4}, seed=0)
+    n_texts, plain = [], gpt2.attention_weights
+
+    def counted(q, k, mask):
+        n_texts.append(len(q) if q.ndim == 4 else 1)
+        return plain(q, k, mask)
+
+    with mock.patch.object(gpt2, "attention_weights", counted):
+        assert len(list(inside.without_each_head(IDS, **params, n_head=N_HEAD))) == 4
+    once, cut = n_texts.count(1), n_texts.count(N_HEAD)
+    assert (once, cut) == (4, 3 + 2 + 1) and len(n_texts) == 10
+
+
+@pytest.mark.parametrize("at_once, n_batches", [(1, 3), (2 * N_SEQ, 2), (3 * N_SEQ, 1)])
+def test_without_each_head_is_the_same_in_smaller_batches(params, monkeypatch, at_once, n_batches):
+    whole = list(inside.without_each_head(IDS, **params, n_head=N_HEAD))
+    monkeypatch.setattr(inside, "AT_ONCE", at_once)
+    with mock.patch.object(gpt2, "ffn", wraps=gpt2.ffn) as ffn:
+        parts = list(inside.without_each_head(IDS, **params, n_head=N_HEAD))
+    assert ffn.call_count == n_batches * (2 + 1)
+    for one, other in zip(whole, parts, strict=True):
+        assert_same_logits(one, other)
+
+
+def test_without_each_head_no_array_is_changed(params):
+    before = {name: np.copy(array) for name, array in flatten(params).items()}
+    ids = np.array(IDS)
+    list(inside.without_each_head(ids, **params, n_head=N_HEAD))
+    assert ids.tolist() == IDS
     assert all(np.array_equal(array, before[name]) for name, array in flatten(params).items())
 
 

@@ -5,11 +5,10 @@ import itertools
 import re
 import types
 import xml.etree.ElementTree as ET
-from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import ROOT, SMALL, lively_params, run_python
+from helpers import ROOT, SMALL, attention_seen, lively_params, run_python
 
 import gpt2
 
@@ -53,19 +52,6 @@ def plain_softmax(logits):
     logits = logits.astype(float)
     e = np.exp(logits - logits.max())
     return e / e.sum()
-
-
-def attention_seen(ids, params, n_head):  # -> [n_layer, n_head, n_seq, n_seq]
-    """The weights that a plain forward pass computes, as they pass by."""
-    maps, plain = [], gpt2.attention_weights
-
-    def noted(*arguments):
-        maps.append(plain(*arguments))
-        return maps[-1]
-
-    with mock.patch.object(gpt2, "attention_weights", noted):
-        gpt2.gpt2(ids, **params, n_head=n_head)
-    return np.array(maps)
 
 
 def p_without(i, j, next_id, ids, params, n_head):
@@ -368,13 +354,3 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(tmp_path, words, message):
 def test_without_matplotlib_one_line_says_what_to_install():
     done = run_python("-c", "import sys; sys.modules['matplotlib'] = None; import extras.picture")
     assert done.stderr.decode().strip().split("\n")[-1].endswith(": pip install -r requirements-extras.txt")
-
-
-def test_what_cannot_be_written_leaves_no_half_of_a_file(tmp_path, monkeypatch, drawn):
-    def fail(source, target):
-        raise OSError(27, "File too large")
-
-    monkeypatch.setattr(picture.os, "replace", fail)
-    with pytest.raises(OSError, match="File too large.*fox.svg"):
-        picture.save(*drawn[:2], tmp_path / "fox.svg")
-    assert [*tmp_path.iterdir()] == []

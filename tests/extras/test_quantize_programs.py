@@ -1,11 +1,11 @@
-"""Weights of few bits in every program: saving, --check, --models, export, scores, pictures; and errors."""
+"""Weights of few bits in every program: saving, --check, --models, export, scores, pages; errors."""
 
 import re
 import shutil
 
 import numpy as np
 import pytest
-from helpers import assert_same_logits, run, run_python, write_model
+from helpers import assert_same_logits, data_of, run, run_python, write_model
 from safetensors.numpy import load_file
 
 import files
@@ -250,10 +250,21 @@ def test_a_picture_is_of_the_weights_asked_for(saved, tmp_path, capsys):
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_a_page_is_of_the_weights_asked_for(saved, tmp_path, capsys):
+    pages = [tmp_path / f"{i}.html" for i in range(3)]
+    options = (["-m", "tiny", "--weights", "int4"], ["-m", saved["int4"]], ["-m", "tiny"])
+    for path, its in zip(pages, options):
+        text_of(capsys, "extras.page.command", STORY[:30], "--out", path, "-n", "2", *its)
+    first, second, plain = ([data_of(path.read_text("utf-8"))[n] for n in PARTS] for path in pages)
+    assert first == second != plain
+
+
+PARTS = ("ids", "arrays", "twin", "cuts")
 PROGRAMS = {
     "cli": FOX,
     "extras.scoring": ["story.txt", "-m", "124M"],
     "extras.picture": ["a fox", "fox.svg", "-m", "124M"],
+    "extras.page.command": ["a fox", "--out", "fox.html", "-m", "124M"],
     "extras.huggingface.export": ["124M", "out"],
 }
 

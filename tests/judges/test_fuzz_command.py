@@ -16,6 +16,7 @@ import program
 import utils
 from extras import quantize, scoring
 from extras.huggingface import convert, export, hub
+from extras.page import command as page
 from files import ModelError
 
 pytestmark = pytest.mark.faults
@@ -23,6 +24,7 @@ COMMANDS = {
     "cli": cli.command,
     "extras.scoring": scoring.command,
     "extras.quantize": quantize.command,
+    "extras.page.command": page.command,
     "extras.huggingface.convert": convert.command,
     "extras.huggingface.export": export.command,
 }
@@ -35,7 +37,7 @@ WORDS = (
     "0x10", "True", "None", "[1, 2]", "{}", "'", '"', "`", "$HOME", ";ls", "\\", "a=b", "=", "--=",
     "-=", "a" * 5000, "--separator=x", "\udcff", "\x1b[31m", "\n", "\t", "\ufeff", "\u202e", "é",
     "<|endoftext|>", "one<|endoftext|><|endoftext|>two<|end", "word " * 400, "tiny", "124M", "117M", "gpt2",
-    "owner/name", "a/b/c", "../tiny", "int4", ".", "/", "/none", "/dev/null",
+    "owner/name", "a/b/c", "../tiny", "int4", ".", "/", "/dev/null/none", "/dev/null",
     str(TINY), str(TINY / "hparams.json"), str(TINY / "README.md"), "readme.md", "--yes", "--no",
 )
 # fmt: on

@@ -13,6 +13,7 @@ FOLDERS = (
     "",
     "extras",
     "extras/huggingface",
+    "extras/page",
     "training",
     "benchmarks",
     "notebooks/tools",
