@@ -82,6 +82,21 @@ def without_each_head(inputs, wte, wpe, blocks, ln_f, n_head):  # yields [n_head
         yield np.concatenate(hidden)
 
 
+def probability(next_id, ids, params, n_head):  # -> from 0 to 1
+    """How likely next_id is after these ids. Raises FloatingPointError as `gpt2.next_logits` does."""
+    hidden = gpt2.transformer(ids, **params, n_head=n_head)
+    return float(gpt2.softmax(gpt2.next_logits(hidden[-1], params))[next_id])
+
+
+def probability_without_heads(next_id, ids, params, n_head):  # -> [n_layer, n_head]
+    """The same if one head adds nothing, for each head; a bar on stderr shows the progress."""
+    from tqdm import tqdm
+
+    cuts = without_each_head(ids, **params, n_head=n_head)
+    cuts = tqdm(cuts, "cutting heads", len(params["blocks"]), unit="layer", disable=None)
+    return np.array([gpt2.softmax(gpt2.next_logits(hidden, params))[:, next_id] for hidden in cuts])
+
+
 def with_activation(params, act):  # -> params
     """The same model with another activation function in each MLP, such as np.tanh."""
     blocks = [block | {"mlp": block["mlp"] | {"act": act}} for block in params["blocks"]]

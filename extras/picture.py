@@ -20,7 +20,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import gpt2
 from extras import inside, scoring, style
@@ -54,18 +53,10 @@ N_FIT = 60  # tokens: more, even upright, would not fit side by side
 # ---- numbers -----------------------------------------------------------------------------------------------
 
 
-def probability(next_id, ids, params, n_head):  # -> from 0 to 1
-    """How likely next_id is after these ids."""
-    hidden = gpt2.transformer(ids, **params, n_head=n_head)
-    return float(gpt2.softmax(gpt2.next_logits(hidden[-1], params))[next_id])
-
-
 def most_needed_head(next_id, ids, params, n_head):  # -> block, head
     """The head without which next_id is least likely."""
-    cuts = inside.without_each_head(ids, **params, n_head=n_head)
-    cuts = tqdm(cuts, "cutting heads", len(params["blocks"]), unit="block", disable=None)
-    left = [gpt2.softmax(gpt2.next_logits(hidden, params))[:, next_id] for hidden in cuts]
-    return [*np.ndindex(len(left), n_head)][np.argmin(left)]
+    left = inside.probability_without_heads(next_id, ids, params, n_head)
+    return np.unravel_index(np.argmin(left), left.shape)
 
 
 def check_length(ids, n_tokens_to_generate):
@@ -154,7 +145,7 @@ def draw(ids, params, n_head, encoder, n_tokens_to_generate=6, head=None):  # ->
     n_heads = 1 if head else len(params["blocks"]) * n_head
     block, head = head or most_needed_head(new_ids[0], ids, params, n_head)
     cut = inside.without_head(params, n_head, block, head)
-    p, p_without = (probability(new_ids[0], ids, model, n_head) for model in (params, cut))
+    p, p_without = (inside.probability(new_ids[0], ids, model, n_head) for model in (params, cut))
     likely = np.array([np.nan, *np.exp(-scoring.nats([*ids, *new_ids], params, n_head))])
     weights = [*inside.attention_maps(ids, **params, n_head=n_head)][block][head, -1]
     tokens = [encoder.token_bytes(i).decode("utf-8", "backslashreplace") for i in [*ids, *new_ids]]

@@ -117,6 +117,20 @@ def lively_params(hparams, seed, std=0.5):
     return weights.nest({name: rng.normal(0, std, s).astype(np.float32) for name, s in table.items()})
 
 
+def every_variant(hparams):  # -> hparams, params
+    """A lively model with every variant at once: widths, activation, norms, and a head of its own."""
+    from extras.huggingface.variants import exact_gelu
+    from extras.untied import UntiedEmbedding
+
+    hparams = hparams | {"n_inner": 40}
+    params = lively_params(hparams, seed=1)
+    for block in params["blocks"]:
+        block["mlp"]["act"] = exact_gelu
+        block["ln_1"]["eps"] = block["ln_2"]["eps"] = 1e-3
+    params["ln_f"]["eps"] = 1e-3
+    return hparams, params | {"wte": UntiedEmbedding(params["wte"], lively_params(hparams, seed=2)["wte"])}
+
+
 def as_transformers(arrays, hparams):
     """A GPT2LMHeadModel with our weights, under its names: weight and bias for w, g and b."""
     import torch

@@ -5,7 +5,6 @@ n_keys    the same, and before them one more for all earlier tokens together, if
 """
 
 import numpy as np
-from tqdm import tqdm
 
 import gpt2
 from extras import inside, scoring
@@ -30,6 +29,7 @@ def of_text(ids, params, n_head, pairs=None):  # [n_seq] -> {name: array}
     stream, scores, heads = forward(ids, params, n_head, first)
     logits = gpt2.next_logits(gpt2.layer_norm(stream[-1], **params["ln_f"]), params)
     pairs = likely_pairs(logits, ids[first + 1 :]) if pairs is None else pairs
+    towards = directions(stream[-1], pairs, params)
     return {
         "nats": scoring.cross_entropy(logits[:-1], np.asarray(ids[first + 1 :], dtype=int)),
         "wte": params["wte"][np.asarray(ids[first:])],
@@ -40,8 +40,8 @@ def of_text(ids, params, n_head, pairs=None):  # [n_seq] -> {name: array}
         "pairs": pairs,
         "pair_logits": np.take_along_axis(logits, pairs, axis=-1),
         "pair_likely": np.take_along_axis(gpt2.softmax(logits), pairs, axis=-1),
-        "attribution": attribution(stream, pairs, params),
-        "head_attribution": head_attribution(heads, stream[-1], pairs, params),
+        "attribution": attribution(stream, towards, pairs, params),
+        "head_attribution": head_attribution(heads, towards, params),
         **lens(stream[0::2], params),
         **likeliest(logits),
     }
@@ -111,20 +111,20 @@ def directions(x, pairs, params):  # [n_shown, n_embd], [n_shown, 2] -> [n_shown
     return rows / std
 
 
-def attribution(stream, pairs, params):  # [1 + 2 n_layer, n_shown, n_embd] -> [2 + 2 n_layer, n_shown, 2]
-    """What the embedding, each attention, each MLP, and last b, added to the logits of two tokens."""
+def attribution(stream, towards, pairs, params):  # -> [2 + 2 n_layer, n_shown, 2]
+    """What the embedding, each attention, each MLP, and last b, added to the logits of two tokens.
+
+    stream: [1 + 2 n_layer, n_shown, n_embd]; towards: their `directions`.
+    """
     writes = np.concatenate([stream[:1], np.diff(stream, axis=0)])
-    parts = np.einsum("psd,std->pst", writes, directions(stream[-1], pairs, params))
+    parts = np.einsum("psd,std->pst", writes, towards)
     of_b = apart(params)["lm_head"][pairs] @ params["ln_f"]["b"]
     return np.concatenate([parts, of_b[None]])
 
 
-def head_attribution(heads, x, pairs, params):  # -> [n_layer, n_shown, n_head, 2]
-    """What each head added to the two logits; an attention is its heads and the bias of c_proj.
-
-    heads: [n_layer, n_head, n_shown, d_head]; x: [n_shown, n_embd], what the final norm reads.
-    """
-    towards, found = directions(x, pairs, params), []
+def head_attribution(heads, towards, params):  # [n_layer, n_head, n_shown, d_head] -> [n_layer, n_shown, ...]
+    """What each head added to the two, [..., n_head, 2]; an attention is its heads and the bias of c_proj."""
+    found = []
     for head, block in zip(heads, params["blocks"]):
         w = block["attn"]["c_proj"]["w"][:]
         w = w.reshape(len(head), -1, w.shape[-1])  # [n_head, d_head, n_embd]
@@ -171,18 +171,12 @@ def bins(logits):  # [n], the largest first -> [3, N_BINS]
 # ---- comparisons -------------------------------------------------------------------------------------------
 
 
-def without_heads(ids, next_id, params, n_head):  # -> [n_layer, n_head]
-    """The probability of next_id after ids, if one head adds nothing; a bar on stderr shows the progress."""
-    cuts = inside.without_each_head(ids, **params, n_head=n_head)
-    cuts = tqdm(cuts, "cutting heads", len(params["blocks"]), unit="layer", disable=None)
-    return np.array([gpt2.softmax(gpt2.next_logits(hidden, params))[:, next_id] for hidden in cuts])
-
-
 def telling_head(scores, position, left=None):  # [n_layer, n_head, n_shown, n_keys] -> layer, head
     """The head to show first: one that looks at one earlier token, other than the first, and matters.
 
-    left: [n_layer, n_head], what `without_heads` returns. Of the heads whose weight is at least LOOKS, it is
-    the one without which least is left. Without left, or such heads, it is the one that looks most.
+    left: [n_layer, n_head], what `inside.probability_without_heads` returns. Of the heads whose weight is at
+    least LOOKS, it is the one without which least is left. Without left, or such heads, it is the one that
+    looks most.
     """
     n_earlier = scores.shape[-1] - scores.shape[-2]
     looks = np.max(weights(scores)[:, :, position, 1 : position + n_earlier], axis=-1, initial=0)

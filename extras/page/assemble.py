@@ -11,6 +11,7 @@ import hashlib
 import html
 import inspect
 import json
+import re
 import unicodedata
 from pathlib import Path
 from string import Template
@@ -56,9 +57,7 @@ CODE = {  # for each section of the page: the line that does it, its function, a
 def label(token):  # bytes -> str
     """A token to be read: short, outer spaces and line ends visible, unprintable characters escaped."""
     text = token.decode("utf-8", "backslashreplace")
-    inner = text.strip(" ")
-    before = text[: len(text) - len(text.lstrip(" "))]
-    text = "␣" * len(before) + inner + "␣" * (len(text) - len(before) - len(inner))
+    text = re.sub(r"\A +| +\Z", lambda spaces: "␣" * len(spaces[0]), text)
     text = printable(text.replace("\n", "↵"))
     if all(unicodedata.category(character) in ("Mn", "Me") for character in text):
         text = ascii(text)[1:-1]  # marks, which cannot be seen alone

@@ -91,7 +91,7 @@ def computed(ids, params, encoder, hparams, name, n_tokens_to_generate=8, with_c
     found = arrays.of_text(all_ids, params, n_head)
     opening = len(found["wte"]) - (len(all_ids) - len(ids)) - 1  # the last token of the prompt
     next_id = found["pairs"][opening, 0]
-    cuts = {"likely": arrays.without_heads(ids, next_id, params, n_head)} if with_cuts else None
+    cuts = {"likely": inside.probability_without_heads(next_id, ids, params, n_head)} if with_cuts else None
     head = arrays.telling_head(found["scores"], opening, cuts and cuts["likely"])
     twin = None
     if count(hparams) > LARGEST_TWIN:
@@ -100,7 +100,7 @@ def computed(ids, params, encoder, hparams, name, n_tokens_to_generate=8, with_c
         twin_params = random_params(hparams, np.random.default_rng(0))
         twin = arrays.of_twin(all_ids, twin_params, n_head, found["pairs"])
         if with_cuts:
-            hidden = gpt2.transformer(ids, **inside.without_head(twin_params, n_head, *head), n_head=n_head)
-            cuts["twin"] = gpt2.softmax(gpt2.next_logits(hidden[-1], twin_params))[[next_id]]
+            cut = inside.without_head(twin_params, n_head, *head)
+            cuts["twin"] = [inside.probability(next_id, ids, cut, n_head)]
     is_tied = apart(params)["lm_head"] is apart(params)["wte"]
     return contents(all_ids, len(ids), encoder, hparams, name, is_tied, head, found, twin, cuts)

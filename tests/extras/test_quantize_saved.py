@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from adapter_files import write_adapter
-from helpers import lively_params, run, write_huggingface
+from helpers import every_variant, lively_params, run, write_huggingface
 
 import gpt2
 import utils
@@ -12,9 +12,8 @@ from extras import huggingface, lora, quantize
 from extras.huggingface import adapters, loading
 from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s
 from extras.huggingface.quantized_file import parts_of
-from extras.huggingface.variants import exact_gelu
 from extras.quantized import KINDS
-from extras.untied import UntiedEmbedding, apart
+from extras.untied import apart
 from layouts import QUANTIZED
 from weights import PRESETS, flatten
 
@@ -90,20 +89,9 @@ def test_the_command_writes_the_same_with_weights_and_from_the_saved_folder(save
     assert text_of(capsys, *FOX, "--lookup", "-m", saved[kind]) == wanted
 
 
-def vary(hparams):  # -> hparams, params
-    """A model with every variant at once."""
-    hparams = hparams | {"n_inner": 40}
-    params = lively_params(hparams, seed=1)
-    for block in params["blocks"]:
-        block["mlp"]["act"] = exact_gelu
-        block["ln_1"]["eps"] = block["ln_2"]["eps"] = 1e-3
-    params["ln_f"]["eps"] = 1e-3
-    return hparams, params | {"wte": UntiedEmbedding(params["wte"], lively_params(hparams, seed=2)["wte"])}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_variants_come_back(tmp_path, tiny, kind):
-    hparams, params = vary(HPARAMS)
+    hparams, params = every_variant(HPARAMS)
     params = quantize.quantize(params, kind)
     quantize.save(tmp_path / "out", tiny[0], hparams, params)
     _, found_hparams, found = huggingface.load(tmp_path / "out")

@@ -11,6 +11,7 @@ import pytest
 from helpers import (
     ROOT,
     command,
+    every_variant,
     lively_params,
     run,
     run_python,
@@ -124,22 +125,8 @@ def test_vocab_json_and_merges_txt_alone_are_the_same_tokenizer(tmp_path, tiny):
     assert_same_model(tiny, huggingface.load(tmp_path / "out"))
 
 
-def vary(params, hparams):
-    """Every variant at once."""
-    rng = np.random.default_rng(2)
-    hparams = hparams | {"n_inner": 40}
-    params = lively_params(hparams, seed=1)
-    for block in params["blocks"]:
-        block["mlp"]["act"] = exact_gelu
-        block["ln_1"]["eps"] = block["ln_2"]["eps"] = 1e-3
-    params["ln_f"]["eps"] = 1e-3
-    head = rng.normal(size=params["wte"].shape).astype(np.float32)
-    params["wte"] = UntiedEmbedding(params["wte"], head)
-    return hparams, params
-
-
-def test_variants_come_back_as_they_were(tmp_path, tiny, params):
-    hparams, params = vary(params, HPARAMS)
+def test_variants_come_back_as_they_were(tmp_path, tiny):
+    hparams, params = every_variant(HPARAMS)
     export.save(tmp_path / "out", tiny[0], hparams, params)
     assert_same_model((tiny[0], hparams, params), huggingface.load(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False

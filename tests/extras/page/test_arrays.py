@@ -283,7 +283,7 @@ def test_of_a_long_text_every_array_is_about_the_last_tokens_of_the_whole(tiny, 
 def test_quantized_weights_give_what_the_float_model_gives_that_they_stand_for(params, name):
     model = FORMS[name](params)
     assert_same_arrays(found_of(model), found_of(widened(model)))
-    cuts = [arrays.without_heads(IDS, 3, each, N_HEAD) for each in (model, widened(model))]
+    cuts = [inside.probability_without_heads(3, IDS, each, N_HEAD) for each in (model, widened(model))]
     np.testing.assert_allclose(*cuts, rtol=1e-4, atol=1e-9)
 
 
@@ -296,7 +296,7 @@ def test_every_array_is_float32_or_ids_and_finite(model, n):
     found = found_of(model, IDS[:n])
     twin = random_params(SMALL, np.random.default_rng(0))
     control = arrays.of_twin(IDS[:n], twin, N_HEAD, found["pairs"])
-    cuts = {"likely": arrays.without_heads(IDS[:n], 3, model, N_HEAD)}
+    cuts = {"likely": inside.probability_without_heads(3, IDS[:n], model, N_HEAD)}
     for name, array in [*found.items(), *control.items(), *cuts.items()]:
         assert array.dtype == np.float32 or array.dtype.kind == "i", name
         assert np.isfinite(array).all(), name
@@ -421,7 +421,7 @@ def test_the_bins_are_enough_for_the_probabilities_at_any_temperature(tiny, name
 
 
 def test_without_heads_is_a_plain_forward_pass_without_each(model):
-    found = arrays.without_heads(IDS, 3, model, N_HEAD)
+    found = inside.probability_without_heads(3, IDS, model, N_HEAD)
     assert found.shape == (2, N_HEAD)
     for layer, head in np.ndindex(2, N_HEAD):
         p = plain_softmax(logits_of(inside.without_head(model, N_HEAD, layer, head))[-1])[3]
@@ -430,7 +430,7 @@ def test_without_heads_is_a_plain_forward_pass_without_each(model):
 
 def test_without_heads_of_the_bundled_model(tiny):
     ids = tiny[0].encode(STORY)[:12]
-    found = arrays.without_heads(ids, 612, tiny[2], 6)
+    found = inside.probability_without_heads(612, ids, tiny[2], 6)
     for layer, head in [(0, 0), (2, 5), (5, 4)]:
         p = plain_softmax(logits_of(inside.without_head(tiny[2], 6, layer, head), ids, 6)[-1])[612]
         assert found[layer, head] == pytest.approx(p, rel=1e-4)

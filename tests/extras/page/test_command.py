@@ -84,7 +84,7 @@ def test_the_cuts_are_of_the_token_after_the_prompt(tmp_path, capsys, tiny, n):
     ids = encoder.encode(FOX)
     next_id = int(np.argmax(gpt2.gpt2(ids, **params, n_head=6)[-1]))
     likely = unpacked(cuts["likely"])
-    np.testing.assert_allclose(likely, arrays.without_heads(ids, next_id, params, 6), rtol=1e-5)
+    np.testing.assert_allclose(likely, inside.probability_without_heads(next_id, ids, params, 6), rtol=1e-5)
     layer, head = arrays.telling_head(arrays.of_text(ids, params, 6)["scores"], len(ids) - 1, likely)
     twin = random_params(hparams, np.random.default_rng(0))
     logits = gpt2.gpt2(ids, **inside.without_head(twin, 6, layer, head), n_head=6)[-1]
