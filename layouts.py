@@ -6,10 +6,11 @@ import re
 from itertools import islice, takewhile
 from pathlib import Path
 
-from files import ModelError, quoted, shown
+from files import PICKLES, ModelError, quoted, shown
 
 SIZES, CHECKPOINT = "hparams.json", "model.ckpt"  # in OpenAI's layout; the second is a prefix of two files
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")  # whole, or in shards
+GGUF = ".gguf"  # of llama.cpp
 QUANTIZED = "quantized.safetensors"  # as extras/quantize.py saves it
 THEIRS = ("config.json", *SAFETENSORS, QUANTIZED)  # in Hugging Face's layout
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of peft
@@ -88,6 +89,18 @@ def is_adapter_alone(folder):  # Path -> bool
     """Whether a folder has an adapter and no weights of a model; the model's config.json may be there."""
     has_weights = any(os.path.lexists(folder / name) for name in (*SAFETENSORS, QUANTIZED))
     return os.path.lexists(folder / ADAPTER_CONFIG) and not has_weights
+
+
+def gguf_of(name):  # -> Path, or None
+    """The .gguf file that a name means: its path, or a folder with one and no other model."""
+    if os.path.isfile(name):
+        return Path(name) if str(name).lower().endswith(GGUF) else None
+    if not os.path.isdir(name) or layout_of(Path(name)):
+        return None
+    names = [entry.name for entry in entries_in(name)]
+    found = [each for each in names if each.lower().endswith(GGUF)]
+    others = [each for each in names if each.endswith((".safetensors", *PICKLES))]
+    return Path(name) / found[0] if len(found) == 1 and not others else None
 
 
 def entries_in(folder):  # -> list of os.DirEntry

@@ -4,7 +4,7 @@ import os
 import re
 
 from files import ROOT, quoted, shown, similar
-from layouts import is_part_of_model
+from layouts import GGUF, is_part_of_model
 
 MODELS_DIR = os.environ.get("PLAINGPT_MODELS_DIR") or str(ROOT / "models")  # where programs keep downloads
 RELEASED = ("124M", "355M", "774M", "1558M")  # by OpenAI
@@ -29,7 +29,7 @@ NICKNAMES = {
 }
 KINDS_OF_WEIGHTS = ("int8", "int4", "nf4")  # beside float32: those that extras/quantize.py makes
 ALLOWED = (
-    f"expected tiny, {', '.join(RELEASED)}, an existing folder, "
+    f"expected tiny, {', '.join(RELEASED)}, an existing folder or .gguf file, "
     "or a name on the Hugging Face hub (gpt2, owner/name)"
 )
 
@@ -40,7 +40,7 @@ def is_hub_name(name):  # -> bool
     if repo in SHORT_NAMES:
         return True
     is_address = re.match(r"models/|(www\.)?(huggingface|hf)\.co/", repo)
-    if is_address or os.path.exists(name) or is_part_of_model(name):
+    if is_address or os.path.exists(name) or is_part_of_model(name) or repo.endswith(GGUF):
         return False
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo) is not None
 

@@ -10,7 +10,7 @@ from checkpoint import compare_checksums, file_paths, in_openai_layout, read_che
 from download import announce_files, download_file
 from encoder import get_encoder
 from files import AGAIN, MIXED_UP, ROOT, ModelError, fresh_copy, read_json
-from layouts import CHECKPOINT, folder_of, latest_checkpoint, layout_of
+from layouts import CHECKPOINT, folder_of, gguf_of, latest_checkpoint, layout_of
 from names import RELEASED, check_kind_of_weights, is_hub_name, unknown_name
 from weights import LARGEST, PRESETS, check_hparams, shapes, to_params
 
@@ -81,17 +81,22 @@ def open_model(model_size, models_dir, lora=None, weights=None):  # -> Encoder, 
         from extras import huggingface
 
         return huggingface.open_model(place)
+    if layout == "gguf":
+        from extras.huggingface import gguf_reader
+
+        return gguf_reader.open_model(place)
     return open_openai(place, size=place.name if layout == "released" else None)
 
 
 def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revision"
-    """The layout of a model, and where it is. The layout is "openai", "huggingface", or, for a model that may
-    be downloaded into OpenAI's layout, "released". model_size is one of
+    """The layout of a model, and where it is. The layout is "openai", "huggingface", "gguf", or, for a model
+    that may be downloaded into OpenAI's layout, "released". model_size is one of
 
     - "tiny": the small model included here, found from any working directory;
     - "124M", "355M", "774M", "1558M": OpenAI's, downloaded once into models_dir;
     - an existing folder, with a model in OpenAI's layout or in that of Hugging Face transformers, or one of
       the files of such a model;
+    - an existing .gguf file of llama.cpp, or a folder with one and no other model;
     - "owner/name" or "owner/name@revision" on the Hugging Face hub, or a short name there, such as "gpt2-xl".
 
     Raises ValueError for anything else, ModelError for a folder in both layouts or in neither.
@@ -103,9 +108,13 @@ def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revisi
     if folder := folder_of(model_size):
         if layout := layout_of(folder):
             return layout, folder
+        if file := gguf_of(folder):
+            return "gguf", file
         from extras.recognise import not_a_model
 
         raise not_a_model(folder)
+    if file := gguf_of(model_size):
+        return "gguf", file
     if os.path.exists(model_size):
         from extras.recognise import not_a_folder
 

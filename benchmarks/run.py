@@ -165,18 +165,18 @@ def takes_part(name, column, turn):
 def prepare(folder):
     """Write the weights in the format of every peer that is installed."""
     formats.write_openai(folder, "124M")
-    encoder, hparams, params = utils.load_encoder_hparams_and_params(str(folder), "models")
+    model = utils.load_encoder_hparams_and_params(str(folder), "models")
     if "transformers float32" in INSTALLED and not (folder / "huggingface").exists():
         from extras.huggingface import export  # here, because it needs safetensors
 
-        export.save(folder / "huggingface", encoder, hparams, params)
+        export.save(folder / "huggingface", *model)
     if "CTranslate2 float32" in INSTALLED and not (folder / "ctranslate2").exists():
         formats.write_ctranslate2(folder / "ctranslate2")
     for kind in KINDS.values():
         formats.write_quantized(folder / kind, folder, kind)
     if "llama.cpp F32" in INSTALLED:
         for name in ("F32", "Q8_0", "Q4_0"):
-            formats.write_gguf(folder / f"{name.lower()}.gguf", hparams, params, name)
+            formats.write_gguf(folder / f"{name.lower()}.gguf", model, name)
 
 
 def start(name, folder):

@@ -10,13 +10,13 @@ from pathlib import Path
 import utils
 from checkpoint import read_checkpoint
 from files import ModelError, quoted, say, shown_size
-from layouts import QUANTIZED
+from layouts import QUANTIZED, gguf_of
 from names import RELEASED
 from weights import count
 
 
 def lines(models_dir):  # yields lines
-    """For each model the name to give, the size of its weights, and its folder.
+    """For each model the name to give, the size of its weights, and where it is.
 
     What does not run is left out: half a download, another kind of model, a pickle.
     """
@@ -38,24 +38,29 @@ def candidates(models_dir):  # yields str
     """What may run: the bundled model, OpenAI's, what lies beside them in models_dir, and the hub's cache."""
     yield from ("tiny", *RELEASED)
     bundled = os.path.realpath(utils.find_model("tiny", models_dir)[1])
-    for folder in folders_in(Path(models_dir).expanduser()):
-        if folder.name not in RELEASED and os.path.realpath(folder) != bundled:
-            yield name_of(folder)
+    for path in models_in(Path(models_dir).expanduser()):
+        if path.name not in RELEASED and os.path.realpath(path) != bundled:
+            yield name_of(path)
     yield from cached_names()
 
 
-def folders_in(folder):  # -> list of Path
-    """The folders in a folder, sorted by name; none where it cannot be read."""
+def models_in(folder):  # -> list of Path
+    """What may be a model in a folder, sorted by name: folders and .gguf files; none if it cannot be read."""
     try:
         paths = [path for path in Path(folder).iterdir() if path.name.isprintable()]
-        return sorted(path for path in paths if os.path.isdir(path))
+        return sorted(path for path in paths if os.path.isdir(path) or gguf_of(path))
     except OSError:
         return []
 
 
-def name_of(folder):  # Path -> str
-    """The shorter of two paths to a folder; not one of the names that always mean our own models."""
-    path = Path(os.path.abspath(folder))
+def folders_in(folder):  # -> list of Path
+    """The folders in a folder, sorted by name."""
+    return [path for path in models_in(folder) if os.path.isdir(path)]
+
+
+def name_of(model):  # Path -> str
+    """The shorter of two paths to a model; not one of the names that always mean our own models."""
+    path = Path(os.path.abspath(model))
     try:
         relative = Path(os.path.relpath(path)).as_posix()  # / on Windows too: it needs no quotes
     except ValueError:  # on Windows, from another drive
@@ -110,6 +115,9 @@ def open_here(name, models_dir):  # -> bytes of its weights, Path
             read_parts(quantized, utils.open_model(place, models_dir)[1])
             return quantized.stat().st_size, place
         arrays = read_tensors(place)
+    elif layout == "gguf":
+        utils.open_model(place, models_dir)
+        return place.stat().st_size, place
     else:
         arrays = read_checkpoint(utils.checkpoint_of(place, name if layout == "released" else None))
     _, hparams, _ = utils.open_model(place, models_dir)  # a folder by now, so nothing is downloaded

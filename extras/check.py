@@ -44,6 +44,9 @@ def check(model_size, models_dir, lora=None):  # yields lines
         with fresh_copy(how_again(place)):
             folder = cached_folder(place)
             yield from check_huggingface(folder)
+    elif layout == "gguf":
+        folder = place
+        yield from check_gguf(place)
     else:
         folder = place
         with fresh_copy(utils.MOVE_AWAY if layout == "released" else AGAIN):
@@ -96,6 +99,18 @@ def check_huggingface(folder):  # yields lines
     yield f"{folder}: {len(flatten(params)):,} arrays: {shaped}; {checked}"
     yield from compare_files(folder, CHECKED)
     yield from check_converted(folder)
+
+
+def check_gguf(path):  # yields lines
+    """Check a model in a .gguf file."""
+    from extras.huggingface import gguf_reader
+
+    encoder, hparams, load_params = gguf_reader.open_model(path)
+    yield f"{path}: {describe(hparams)}{UNCONFIRMED}"
+    yield f"{path}: a vocabulary of {len(encoder.encoder):,} tokens"
+    n_arrays = len(flatten(load_params()))
+    yield f"{path}: {n_arrays:,} arrays: finite, with the shapes of these sizes; the format has no checksums"
+    yield from compare_digests({path: digest_from_hub(path)})
 
 
 def cached_adapters(lora, model_size):  # -> list of adapters.Chosen, the name of the model

@@ -9,6 +9,7 @@ from files import PICKLES, ModelError, convert_advice, convert_command, quoted, 
 from layouts import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    GGUF,
     QUANTIZED,
     SAFETENSORS,
     SHARD,
@@ -29,7 +30,8 @@ GET = "get the model's safetensors instead"
 FORMATS = (  # by the name of a file: what it is, and what to do
     (r"flax_model.*\.msgpack", "is in transformers' format for Flax", OLD.format("from_flax")),
     (r"tf_model.*\.h5", "is in transformers' format for TensorFlow", OLD.format("from_tf")),
-    (r".*\.gguf|ggml.*\.bin", "is in llama.cpp's format", GET),
+    (r".*\.gguf", "is in llama.cpp's format", "give it as --model_size"),
+    (r"ggml.*\.bin", "is in an old format of llama.cpp", GET),
     (r".*\.onnx", "is in the format of ONNX", GET),
     (r"openvino_model\.(bin|xml)", "is in OpenVINO's format", GET),
     (r".*\.npz", "is in NumPy's format", GET),
@@ -73,6 +75,9 @@ def other_weights(folder):  # Path -> (problem, advice), or None
     others = [name for name in names if is_tensors(name)] or [name for name in names if format_of(name)]
     if not pickles and not others:
         return None
+    if not pickles and len(others) > 1 and all(name.endswith(GGUF) for name in others):
+        problem = f"it has several models of llama.cpp, {names_of(others)}"
+        return problem, f"give one, such as {quoted(folder / others[0])}"
     name = (pickles or others)[0]
     kind = "an index of pickles" if name == PICKLE_INDEX else "a pickle"
     why = f", {kind}, which could run any code, so it is not read" if pickles else ""
@@ -100,6 +105,8 @@ def file_advice(path):  # -> str, or None
     if PICKLE_SHARD.fullmatch(name):
         index = os.path.join(folder, PICKLE_INDEX)
         return file_advice(index) if os.path.isfile(index) else f"get {PICKLE_INDEX} and all that it names"
+    if name.endswith(GGUF):
+        return f"it is in llama.cpp's format; give it as --model_size {quoted(path)}"
     if found := not_weights(name):
         return found
     if name == PICKLE_INDEX or is_pickle(name):

@@ -144,6 +144,18 @@ def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": ar
 
     Matrices that are quantized, or have an adapter beside them, become the float32 that they stand for.
     """
+    tensors = {}
+    for name, array in checked_arrays(hparams, params).items():
+        theirs = "lm_head.weight" if name == "lm_head" else f"transformer.{huggingface_name(name)}"
+        tensors[theirs] = np.asarray(array[:], dtype=np.float32)
+    return tensors
+
+
+def checked_arrays(hparams, params):  # -> {OpenAI's name, or "lm_head" if it is not tied: array}
+    """The arrays of a model; quantized and adapted matrices stay what they are.
+
+    Raises ValueError for params that do not fit hparams.
+    """
     arrays = {name: leaf for name, leaf in apart(params).items() if not name.endswith(("/eps", "/act"))}
     wanted = shapes(hparams)
     if isinstance(params.get("wte"), UntiedEmbedding):
@@ -154,11 +166,7 @@ def to_tensors(hparams, params):  # -> {"transformer.h.0.attn.c_attn.weight": ar
         shape = getattr(arrays.get(name), "shape", None)
         if shape != wanted.get(name):
             raise ValueError(f"{name} has shape {shape} in params, {wanted.get(name)} according to hparams")
-    tensors = {}
-    for name, array in arrays.items():
-        theirs = "lm_head.weight" if name == "lm_head" else f"transformer.{huggingface_name(name)}"
-        tensors[theirs] = np.asarray(array[:], dtype=np.float32)
-    return tensors
+    return arrays
 
 
 def write_tokenizer(folder, encoder, n_ctx):
@@ -261,10 +269,15 @@ def load_checked(out_folder, work, model, models_dir, lora, weights=None):  # ->
     refuse_full(Path(out_folder))
     # first, as this may download it
     loaded = load_encoder_hparams_and_params(model, models_dir, lora, weights)
-    say_if_large(f"checking {model}, then {work} it", 4 * count(loaded[1]))
-    for _ in check(model, models_dir, lora):
-        pass  # it raises an error for the first thing that is wrong
+    check_loaded(loaded[1], work, model, models_dir, lora)
     return loaded
+
+
+def check_loaded(hparams, work, model, models_dir, lora):
+    """Check a model of these hparams. Raises what `check.check` raises, for the first thing that is wrong."""
+    say_if_large(f"checking {model}, then {work} it", 4 * count(hparams))
+    for _ in check(model, models_dir, lora):
+        pass
 
 
 def with_adapters(model, lora):  # -> str

@@ -352,7 +352,10 @@ def test_a_prompt_and_new_tokens_that_just_fit_are_run():
 def test_an_unknown_size_is_a_wrong_use_and_names_the_known():
     done = command("hi", "--model_size", "125M")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"'125M', expected tiny, 124M, 355M, 774M, 1558M, an existing folder, or a name on" in done.stderr
+    assert (
+        b"'125M', expected tiny, 124M, 355M, 774M, 1558M, an existing folder or .gguf file, or a name on"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -131,13 +131,31 @@ def test_a_file_in_a_folder_with_two_layouts_is_refused_like_the_folder(tmp_path
         )
 
 
-@pytest.mark.parametrize("name", ["ckpt.pt", "x.gguf", "other.safetensors", "index"])
+@pytest.mark.parametrize("name", ["ckpt.pt", "other.safetensors", "index"])
 def test_any_other_file_means_no_folder(tmp_path, name):
     write_model(tmp_path / "model", in_openai_layout(arrays()), HPARAMS)
     (tmp_path / "model" / name).touch()
     assert layouts.folder_of(str(tmp_path / "model" / name)) is None
     with pytest.raises(ValueError, match=", a (file|text), but a model is a folder: "):
         utils.find_model(str(tmp_path / "model" / name), "models")
+
+
+def test_a_file_of_llama_cpp_is_named_by_its_path_or_its_folder(tmp_path):
+    file = tmp_path / "model" / "x.Q8_0.GGUF"
+    assert layouts.gguf_of(str(file)) is None
+    file.parent.mkdir()
+    file.touch()
+    (file.parent / "README.md").touch()
+    for name in (file, file.parent):
+        assert layouts.gguf_of(str(name)) == file and utils.find_model(str(name), "models") == ("gguf", file)
+    assert layouts.gguf_of(str(file.parent / "README.md")) is None
+    for other in ("y.gguf", "model.safetensors", "ckpt.pt"):
+        (file.parent / other).touch()
+        assert layouts.gguf_of(str(file.parent)) is None and layouts.gguf_of(str(file)) == file, other
+        (file.parent / other).unlink()
+    write_model(tmp_path / "model", in_openai_layout(arrays()), HPARAMS)
+    assert utils.find_model(str(file.parent), "models") == ("openai", file.parent)
+    assert utils.find_model(str(file), "models") == ("gguf", file)
 
 
 # ---- which checkpoint is read ------------------------------------------------------------------------------

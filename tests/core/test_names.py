@@ -10,7 +10,7 @@ import names
 import utils
 from files import ModelError, quoted
 
-KNOWN = "expected tiny, 124M, 355M, 774M, 1558M, an existing folder, or a name on the Hugging Face hub"
+KNOWN = names.ALLOWED.removesuffix(" (gpt2, owner/name)")
 
 
 def refusal(name):
@@ -170,3 +170,10 @@ def test_the_folder_of_models_is_the_one_beside_the_program_or_that_of_the_envir
         environment |= {} if value is None else {"PLAINGPT_MODELS_DIR": value}
         done = run_python("-c", ask, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, check=True)
         assert done.stdout.decode().strip() == str(wanted)
+
+
+def test_a_file_of_llama_cpp_that_is_missing_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("out/x.gguf", "x.gguf", "./x.gguf"):
+        assert not names.is_hub_name(name) and "existing folder or .gguf file" in refusal(name)
+    assert names.is_hub_name("owner/x-gguf")

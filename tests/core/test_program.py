@@ -21,6 +21,7 @@ PROGRAMS = {  # the file: what its errors begin with, what lists its libraries
     "extras/picture.py": ("extras.picture", "requirements-extras.txt"),
     "extras/page/__main__.py": ("extras.page", "requirements.txt"),
     "extras/huggingface/export.py": ("extras.huggingface.export", "requirements-extras.txt"),
+    "extras/huggingface/gguf_files.py": ("extras.huggingface.gguf_files", "requirements-extras.txt"),
     "extras/huggingface/convert.py": ("extras.huggingface.convert", "requirements-extras.txt"),
     "training/train.py": ("training.train", "training/requirements.txt"),
     "training/measure.py": ("training.measure", "requirements.txt"),

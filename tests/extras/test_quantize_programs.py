@@ -266,6 +266,7 @@ PROGRAMS = {
     "extras.picture": ["a fox", "fox.svg", "-m", "124M"],
     "extras.page.command": ["a fox", "--out", "fox.html", "-m", "124M"],
     "extras.huggingface.export": ["124M", "out"],
+    "extras.huggingface.gguf_files": ["124M", "out.gguf"],
 }
 
 

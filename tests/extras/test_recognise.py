@@ -127,8 +127,7 @@ def test_of_shards_without_their_index_the_index_is_named(tmp_path):
     [
         ("tf_model.h5", "it is in transformers' format for TensorFlow; transformers 4 converts it: "),
         ("flax_model.msgpack", "it is in transformers' format for Flax; transformers 4 converts it: "),
-        ("gpt2.Q8_0.gguf", "it is in llama.cpp's format; get the model's safetensors instead"),
-        ("ggml-model-f16.bin", "it is in llama.cpp's format; get the model's safetensors instead"),
+        ("ggml-model-f16.bin", "it is in an old format of llama.cpp; get the model's safetensors instead"),
         ("decoder_model.onnx", "it is in the format of ONNX; get the model's safetensors instead"),
         ("gpt2.npz", "it is in NumPy's format; get the model's safetensors instead"),
         ("openvino_model.bin", "it is in OpenVINO's format; get the model's safetensors instead"),
@@ -147,6 +146,15 @@ def test_what_is_no_pickle_is_named_as_what_it_is(tmp_path, name, what, with_con
     said = refusal(folder / name)
     a_file = f"model_size is '{folder / name}', a file, but a model is a folder: "
     assert what in said and said.startswith((a_file, f"{folder}: it has no model.safetensors, but {name}; "))
+
+
+def test_of_files_of_llama_cpp_one_is_named(tmp_path):
+    folder = touch(huggingface(tmp_path / "model", "model.safetensors"), "gpt2.Q8_0.gguf")
+    advice = f"it is in llama.cpp's format; give it as --model_size {folder}/gpt2.Q8_0.gguf"
+    assert f"{folder}: it has no model.safetensors, but gpt2.Q8_0.gguf; {advice}" in refusal(folder)
+    folder = touch(tmp_path / "several", "a.gguf", "b.gguf", "README.md")
+    problem = "it has several models of llama.cpp, a.gguf, b.gguf"
+    assert refusal(folder) == f"{folder}: {problem}; give one, such as {folder}/a.gguf"
 
 
 @pytest.mark.parametrize("name", [*BESIDE, *ACCELERATE, "train.bin", "training.pt"])
@@ -382,7 +390,7 @@ def test_of_any_folder_one_line_is_said_and_what_it_says_to_give_is_nearer_to_a_
             before.append(folder)
             try:
                 layout, place = utils.find_model(folder, "models")
-                assert layout in ("openai", "huggingface") and str(place) == folder
+                assert str(place) == (folder if layout in ("openai", "huggingface") else f"{folder}/x.gguf")
                 counts["a layout"] += 1
                 break
             except ModelError as error:

@@ -19,6 +19,7 @@ from foreign_models import (
     save,
     save_transformers,
 )
+from gguf_makers import TEXT, put_together
 from helpers import ROOT, assert_same_logits, run, save_with_tensorflow
 from local_hub import pull_request, serve_hub, without
 from local_hub import run as run_on_hub
@@ -28,7 +29,7 @@ import gpt2
 import utils
 from checkpoint import in_openai_layout
 from encoder import write_encoder
-from extras.huggingface import export, loading, task_heads
+from extras.huggingface import export, gguf_files, loading, task_heads
 from extras.huggingface.config import read_config
 from weights import flatten
 
@@ -114,12 +115,19 @@ def of_mingpt(folder, model, encoder):
     return converted(save(mingpt(model), folder / "model.pt"), "--tokenizer=tiny", N_HEADS)
 
 
+def of_llama_cpp(folder, model, encoder):
+    pytest.importorskip("gguf")
+    gguf_files.save(folder / "model.gguf", *loading.load(saved(folder / "saved", model, encoder)))
+    return folder / "model.gguf"
+
+
 RUNS = {
     "a fine-tune in OpenAI's layout": [as_released],
     "a folder that transformers saved": [saved, with_value_head],
     "a pickle of transformers": [in_pickle, in_lightning],
     "a pickle of another project": [of_nanogpt, of_build_nanogpt, of_mingpt],
     "safetensors that training wrapped": [wrapped],
+    "a file of llama.cpp": [of_llama_cpp],
 }
 BUILDERS = [(family, build) for family, builders in RUNS.items() for build in builders]
 
@@ -258,7 +266,7 @@ def dora(folder, model, encoder):
 
 
 def other_format(folder, model, encoder):
-    (folder / "model.gguf").write_bytes(b"GGUF")
+    (folder / "model.onnx").write_bytes(b"ONNX")
 
 
 def quantized(folder, model, encoder):
@@ -280,13 +288,19 @@ def santacoder(folder, model, encoder):
     (folder / "config.json").write_text(json.dumps(fields | {"attention_head_type": "multiquery"}))
 
 
+def llama_in_gguf(folder, model, encoder):
+    path = put_together(folder / "x.gguf", {"general.architecture": (TEXT, "llama")}, {})
+    return [f"--model_size={path}"]
+
+
 REFUSED = {
     "one with another kind of tokenizer": [(other_tokenizer, "tokenizer_class is 'BertTokenizer'")],
     "another kind of adapter": [(dora, "use_dora is True, and only plain LoRA is supported; merge it into")],
-    "another format": [(other_format, "llama.cpp's format"), (quantized, "quantization_config is")],
+    "another format": [(other_format, "it is in the format of ONNX"), (quantized, "quantization_config is")],
     "another architecture": [
         (other_architecture, "model_type is 'gpt_neo'; supported: 'gpt2'"),
         (santacoder, "attention_head_type is 'multiquery'"),
+        (llama_in_gguf, "its architecture is llama, expected gpt2; llama.cpp runs other models"),
     ],
 }
 

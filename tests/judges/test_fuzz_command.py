@@ -15,7 +15,7 @@ import cli
 import program
 import utils
 from extras import quantize, scoring
-from extras.huggingface import convert, export, hub
+from extras.huggingface import convert, export, gguf_files, hub
 from extras.page import command as page
 from files import ModelError
 
@@ -27,6 +27,7 @@ COMMANDS = {
     "extras.page.command": page.command,
     "extras.huggingface.convert": convert.command,
     "extras.huggingface.export": export.command,
+    "extras.huggingface.gguf_files": gguf_files.command,
 }
 CUT = b"Once<|endoftext|>The end<|endoftext|>\n"
 NOTES = "^looking for|^downloading|^prompt .* tokens|(is|are) left out|read as|is taken as|tokens forgotten"
@@ -113,4 +114,4 @@ def test_any_words_give_a_text_or_one_line(name, offline, monkeypatch, capsys, n
             assert out, case
     print(f"{name}, {n_fuzz} command lines: {dict(statuses)}, {len(reasons)} kinds of refusal")
     assert statuses[2] > 0.2 * n_fuzz and len(reasons) > 5
-    assert statuses[0] > 0.02 * n_fuzz or name.endswith(("convert", "export", "quantize"))
+    assert statuses[0] > 0.02 * n_fuzz or name.endswith(("convert", "export", "gguf_files", "quantize"))

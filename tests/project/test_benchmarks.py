@@ -99,11 +99,22 @@ def test_plaingpt_is_measured_by_its_command_with_the_folder_or_the_option_of_it
 
 def test_a_file_is_written_for_every_row_of_llama_cpp(folder, monkeypatch):
     written = []
-    monkeypatch.setattr(formats, "write_gguf", lambda path, hparams, params, name: written.append(path.name))
+    monkeypatch.setattr(formats, "write_gguf", lambda path, model, kind: written.append(path.name))
     monkeypatch.setattr(run, "INSTALLED", ["llama.cpp F32"])
     monkeypatch.setattr(run, "KINDS", {})
     run.prepare(folder)
     assert written == [rival[2] for name, rival in run.RIVALS.items() if "llama" in name]
+
+
+def test_a_file_for_llama_cpp_is_the_same_model_and_is_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "124M", PRESETS["124M"] | SMALL | {"n_embd": 32})
+    formats.write_openai(tmp_path, "124M")
+    model = utils.load_encoder_hparams_and_params(str(tmp_path), "models")
+    for kind in ("F32", "Q8_0", "F32"):
+        formats.write_gguf(tmp_path / "x.gguf", model, kind)
+        encoder, hparams, params = utils.load_encoder_hparams_and_params(str(tmp_path / "x.gguf"), "models")
+        assert hparams == model[1] and encoder.encoder == model[0].encoder
+        assert np.array_equal(params["wte"], model[2]["wte"]) == (kind == "F32")
 
 
 PREPARE = """if True:

@@ -22,6 +22,7 @@ FOLDERS = (
 UPWARD = {  # imports inside a function that may point to a module above
     ("gpt2", "program"),  # where gpt2.py is started as a program
     ("utils", "extras.huggingface"),  # the loader, when a model is in that layout
+    ("utils", "extras.huggingface.gguf_reader"),  # or a file of llama.cpp
     ("utils", "extras.recognise"),  # and where there is no model
     ("utils", "extras.huggingface.adapters"),  # and when an adapter is given
     ("utils", "extras.quantize"),  # and when weights of few bits are asked for
