@@ -27,8 +27,9 @@ PROMPT                     the text to continue, in quotes; without it, or with
                            downloaded once (124M: half a gigabyte);
                            tiny: a small model included here, no network;
                            a folder with a model, in OpenAI's layout or that of
-                           Hugging Face; or the name of a model on its hub:
-                           gpt2-xl, distilgpt2, owner/name, owner/name@revision
+                           Hugging Face; a .gguf file of llama.cpp; or the name
+                           of a model on Hugging Face's hub: gpt2-xl,
+                           distilgpt2, owner/name, owner/name@revision
 --lora FOLDER              add a LoRA adapter, as peft saves it: its folder, or
                            its name on the hub, owner/name; FOLDER:0.5 adds half
                            of its change, A,B the changes of both; the model is
@@ -142,7 +143,7 @@ def command(
     picks, stats_line = timed(picks, len(ids)) if stats else (picks, None)
     samples = forgetting if past_context else with_lookup if lookup else batched if n_samples > 1 else plain
     new_texts = samples(ids, params, hparams["n_head"], n_tokens_to_generate, picks)
-    write(separated(text_of(new_ids, encoder, stop) for new_ids in new_texts), stats_line)
+    write(separated(text_of(new_ids, encoder, stop, ids) for new_ids in new_texts), stats_line)
 
 
 def check_together(given, n_samples, draws):

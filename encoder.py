@@ -57,6 +57,8 @@ class Encoder:
     special_tokens: the added tokens that are not text, such as <|endoftext|>; by default all of them.
     """
 
+    is_exact = True  # the text of a text's ids is the text itself
+
     def __init__(
         self,
         encoder,
@@ -91,15 +93,9 @@ class Encoder:
         that is not special, and, without tokenizing, for a text that cannot fit in n_most ids whatever its
         tokens are.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"the text to encode is of type {type(text).__name__}, not str")
-        special = self.special_tokens if allowed_special == "all" else set(allowed_special)
-        if not special <= self.special_tokens:
-            allowed = f"expected 'all' or some of {sorted(self.special_tokens)}"
-            raise ValueError(f"allowed_special is {allowed_special!r}, {allowed}")
+        text, special = without_surrogates(text), allowed(allowed_special, self.special_tokens)
         if n_most is not None and len(text) > n_most:
             self.check_length(text, n_most)
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         wanted, ids = (self.added_tokens - self.special_tokens) | special, []
         for part in self.cut(text, wanted):
             ids += [self.encoder[part]] if part in wanted else self.encode_plain(part)
@@ -214,11 +210,7 @@ class Encoder:
         A token that is neither a byte nor made by a merge is its own text, unless that is the spelling of
         a text's bytes: "Ġq" is " q". Raises ValueError for anything that is not an id.
         """
-        try:
-            token = self.decoder[operator.index(token_id)]
-        except (KeyError, TypeError):
-            allowed = f"ids run from 0 to {len(self.decoder) - 1}"
-            raise ValueError(f"{token_id!r} is not an id: {allowed}") from None
+        token = token_of(token_id, self.decoder)
         spelled = [self.byte_decoder.get(character) for character in token]
         if token in self.literal_tokens and not is_utf8(spelled):
             return token.encode()
@@ -228,15 +220,40 @@ class Encoder:
         """The text of some ids: [15496, 11, 995] is "Hello, world" in OpenAI's vocabulary."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", self.errors)
 
-    def decode_stream(self, ids):  # ids, one at a time -> pieces of text
+    def decode_stream(self, ids, before=()):  # ids, one at a time -> pieces of text
         """The text of ids as they come: one piece for each id and one for the end.
 
         A piece is empty while a character is incomplete. Joined, the pieces are what `decode` returns.
+        before: the ids that these continue. To a byte-level tokenizer they make no difference.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(self.errors)
         for token_id in ids:
             yield decoder.decode(self.token_bytes(token_id))
         yield decoder.decode(b"", final=True)
+
+
+def allowed(allowed_special, special_tokens):  # -> set of tokens
+    """The special tokens that are to be read as such. Raises ValueError for one that is not special."""
+    chosen = special_tokens if allowed_special == "all" else set(allowed_special)
+    if not chosen <= special_tokens:
+        expected = f"expected 'all' or some of {sorted(special_tokens)}"
+        raise ValueError(f"allowed_special is {allowed_special!r}, {expected}")
+    return chosen
+
+
+def without_surrogates(text):  # -> str
+    """The text with U+FFFD for each lone surrogate. Raises TypeError for what is not a str."""
+    if not isinstance(text, str):
+        raise TypeError(f"the text to encode is of type {type(text).__name__}, not str")
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def token_of(token_id, decoder):  # id, {id: token} -> token
+    """The token that has an id. Raises ValueError for anything that is not an id."""
+    try:
+        return decoder[operator.index(token_id)]
+    except (KeyError, TypeError):
+        raise ValueError(f"{token_id!r} is not an id: ids run from 0 to {len(decoder) - 1}") from None
 
 
 def is_utf8(numbers):  # list of byte or None -> bool

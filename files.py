@@ -1,6 +1,7 @@
 """One error for every file that cannot be used; JSON, read strictly; untrusted text, made safe to print."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -51,6 +52,9 @@ def shown(value, n_most=200):  # -> str
 def say(line):
     """Print a line on stderr; names in it may come from anywhere, so it is made printable."""
     to_stderr(printable(line) + "\n")
+
+
+say_once = functools.cache(say)  # a line is said once, however often what it is about is read
 
 
 def to_stderr(text):

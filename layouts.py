@@ -14,11 +14,15 @@ GGUF = ".gguf"  # of llama.cpp
 QUANTIZED = "quantized.safetensors"  # as extras/quantize.py saves it
 THEIRS = ("config.json", *SAFETENSORS, QUANTIZED)  # in Hugging Face's layout
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of peft
+TOKENS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")  # any of them shows a tokenizer
+OF_TOKENIZER = (  # the files of a tokenizer in Hugging Face's layout
+    *(*TOKENS, "tokenizer.model", "merges.txt", "added_tokens.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "chat_template.jinja"),
+)
 PARTS = {  # names of a model's files, whoever wrote them; SHARD and OF_CHECKPOINT are the rest
     *(SIZES, "encoder.json", "vocab.bpe", "checkpoint", "counter"),
     *(*THEIRS, "generation_config.json", ADAPTER_CONFIG, ADAPTER_WEIGHTS),
-    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json"),
-    *("special_tokens_map.json", "chat_template.jinja", "vocab.txt", "spiece.model", "tokenizer.model"),
+    *OF_TOKENIZER,
 }
 BESIDE = re.compile(  # files that lie beside a model, and hold no other
     r".*\.(json|txt|md|jinja)|LICENSE|\.gitattributes|pytorch_model\.bin|tf_model\.h5|flax_model\.msgpack"
@@ -92,14 +96,14 @@ def is_adapter_alone(folder):  # Path -> bool
 
 
 def gguf_of(name):  # -> Path, or None
-    """The .gguf file that a name means: its path, or a folder with one and no other model."""
+    """The .gguf file that a name means: its path, or a folder with one and no other weights."""
     if os.path.isfile(name):
         return Path(name) if str(name).lower().endswith(GGUF) else None
-    if not os.path.isdir(name) or layout_of(Path(name)):
+    if not os.path.isdir(name):
         return None
-    names = [entry.name for entry in entries_in(name)]
+    names = [entry.name for entry in entries_in(name) if os.path.isfile(entry.path)]
     found = [each for each in names if each.lower().endswith(GGUF)]
-    others = [each for each in names if each.endswith((".safetensors", *PICKLES))]
+    others = [each for each in names if each == SIZES or each.endswith((".safetensors", ".index", *PICKLES))]
     return Path(name) / found[0] if len(found) == 1 and not others else None
 
 

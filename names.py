@@ -40,7 +40,7 @@ def is_hub_name(name):  # -> bool
     if repo in SHORT_NAMES:
         return True
     is_address = re.match(r"models/|(www\.)?(huggingface|hf)\.co/", repo)
-    if is_address or os.path.exists(name) or is_part_of_model(name) or repo.endswith(GGUF):
+    if is_address or os.path.exists(name) or is_part_of_model(name) or repo.lower().endswith(GGUF):
         return False
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo) is not None
 
@@ -51,7 +51,8 @@ def unknown_name(name):  # -> ValueError
     if name in RENAMED:
         return ValueError(f"model_size is {word}, which OpenAI renamed: use {RENAMED[name]}")
     found = likely_model(name)
-    missing = ": there is no such folder;" if is_path(name) else ","
+    kind = "file" if name.lower().endswith(GGUF) else "folder" if is_path(name) else None
+    missing = f": there is no such {kind};" if kind else ","
     question = f"; did you mean {found}?" if found else ""
     return ValueError(f"model_size is {word}{missing} {ALLOWED}{question}")
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
 import stat
 import sys
+import weakref
 from itertools import takewhile
 
 from files import quoted, read_text, redecoded, say, shown, visible
@@ -11,6 +13,7 @@ from names import RELEASED, SHORT_NAMES
 
 SEPARATOR = "\n" + 15 * "-" + "\n"  # between texts
 LONGEST_PROMPT = 2**27  # bytes on standard input: more than any model here can see
+CHANGING = weakref.WeakSet()  # tokenizers of which it is said that they do not keep a text as it is
 MANY_PRODUCTS = 5 * 10**10  # of weights and tokens, which may take longer than a second
 
 # ---- in ----------------------------------------------------------------------------------------------------
@@ -66,6 +69,7 @@ def prompt_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids
     n_vocab, n_ctx = hparams["n_vocab"], hparams["n_ctx"]
     with or_use("--keep_last"):
         ids = encoded(prompt, encoder, special, n_most=None if keep_last else n_ctx)
+        check_something_left(ids)
         if len(ids) > n_ctx and not keep_last:
             raise ValueError(f"the prompt has {len(ids):,} tokens, but the model sees {n_ctx:,}: shorten it")
     with or_use("--past_context"):
@@ -73,6 +77,12 @@ def prompt_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids
         check_inputs(ids, n_new, n_vocab, n_ctx)
     say_if_plain([prompt], encoder, special)
     return ids
+
+
+def check_something_left(ids):
+    """Raise UnicodeError if a tokenizer makes no token of a prompt."""
+    if not ids:
+        raise UnicodeError("the model's tokenizer leaves nothing of the prompt: give another text")
 
 
 def last_ids(ids, n_new, n_ctx):  # -> ids
@@ -118,7 +128,33 @@ def encoded(text, encoder, special, n_most=None):  # -> ids
     if special and END_OF_TEXT in text and END_OF_TEXT not in encoder.special_tokens:
         own = ", ".join(sorted(encoder.special_tokens)) or "none"
         raise UnicodeError(f"this model has no token {END_OF_TEXT}; its special tokens: {shown(own)}")
-    return encoder.encode(text, allowed_special="all" if special else (), n_most=n_most)
+    ids = encoder.encode(text, allowed_special="all" if special else (), n_most=n_most)
+    if not encoder.is_exact and encoder not in CHANGING:
+        hidden = special_ids(encoder)
+        tokens = encoder.special_tokens if special else ()
+        shown_ids = [i for i in ids if i not in hidden]
+        n_unknown = 0 if special else len(ids) - len(shown_ids)
+        say_if_changed(without(tokens, text), encoder.decode(shown_ids), n_unknown, encoder)
+    return ids
+
+
+def without(tokens, text):  # -> str
+    """The text without the tokens written in it."""
+    return re.sub("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))), "", text)
+
+
+def say_if_changed(text, read, n_unknown, encoder):
+    """Say on stderr, once for a tokenizer, that it does not keep a text, if it was read as another.
+
+    n_unknown: how many of its tokens stand for what the tokenizer does not know.
+    """
+    if read == text:
+        return
+    CHANGING.add(encoder)
+    i = max(len(os.path.commonprefix([text, read])) - 10, 0)
+    before, after = (shown(repr("…" * (i > 0) + each[i : i + 40])) for each in (text, read))
+    unknown = f"; what it does not know became {n_unknown:,} special tokens" if n_unknown else ""
+    say(f"the model's tokenizer does not keep every text: it reads {before} as {after}{unknown}")
 
 
 def special_ids(encoder):  # -> set of ids
@@ -154,9 +190,9 @@ def check_stop(stop, encoder):
 
 
 def is_its_own_text(token, encoder):  # -> bool
-    """Whether the plain text of a special token has the same id, or has none."""
+    """Whether the plain text of a special token is read as that token anyway, or cannot be read."""
     try:
-        return encoder.encode(token) == [encoder.encoder[token]]
+        return encoder.encoder[token] in encoder.encode(token)
     except UnicodeError:
         return True
 
@@ -164,17 +200,18 @@ def is_its_own_text(token, encoder):  # -> bool
 # ---- out ---------------------------------------------------------------------------------------------------
 
 
-def text_of(new_ids, encoder, stop=None):  # ids, one at a time -> pieces of text
+def text_of(new_ids, encoder, stop=None, before=()):  # ids, one at a time -> pieces of text
     """The text of ids as they come, up to an id that ends a text, or the text `stop`.
 
-    Special tokens are not shown. If `stop` spells one, that token ends the text too.
+    before: the ids that they continue. Special tokens are not shown. If `stop` spells one, that token ends
+    the text too.
     """
     hidden, ends = special_ids(encoder), set(encoder.stop_ids)
     if stop in encoder.special_tokens:
         ends.add(encoder.encoder[stop])
     new_ids = takewhile(lambda new_id: new_id not in ends, new_ids)
     new_ids = (new_id for new_id in new_ids if new_id not in hidden)
-    pieces = until(encoder.decode_stream(new_ids), stop)
+    pieces = until(encoder.decode_stream(new_ids, before), stop)
     return map(visible, pieces) if sys.stdout.isatty() else pieces
 
 

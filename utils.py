@@ -106,10 +106,10 @@ def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revisi
     if model_size in RELEASED:
         return "released", Path(models_dir).expanduser() / model_size
     if folder := folder_of(model_size):
-        if layout := layout_of(folder):
-            return layout, folder
         if file := gguf_of(folder):
             return "gguf", file
+        if layout := layout_of(folder):
+            return layout, folder
         from extras.recognise import not_a_model
 
         raise not_a_model(folder)

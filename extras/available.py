@@ -4,6 +4,8 @@ A model is listed if its sizes and vocabulary can be read, and its weights are t
 weights are not read: `python gpt2.py --check --model_size NAME` reads them.
 """
 
+import contextlib
+import io
 import os
 from pathlib import Path
 
@@ -25,7 +27,8 @@ def lines(models_dir):  # yields lines
     rows = []
     for name in candidates(models_dir):
         try:
-            n_bytes, folder = open_here(name, models_dir)
+            with contextlib.redirect_stderr(io.StringIO()):  # what is said of a model is for a run of it
+                n_bytes, folder = open_here(name, models_dir)
         except (ValueError, OSError, ImportError):  # it does not run
             continue
         rows.append((quoted(name), shown_size(n_bytes), os.path.abspath(folder)))

@@ -65,7 +65,7 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text, speci
     """Read lines and print their continuations until Ctrl-D; Ctrl-C ends a turn.
 
     n_tokens_to_generate: see `check_room`. new_pick: (ids, number of the turn) -> pick. to_text: ids, one at
-    a time -> pieces of text, up to its end. special: see `text.encoded`.
+    a time, and those before them -> pieces of text, up to its end. special: see `text.encoded`.
     """
     text, n_turns = Conversation(params, n_head), itertools.count()
     prepare_terminal()
@@ -77,7 +77,7 @@ def chat(encoder, params, n_head, n_tokens_to_generate, new_pick, to_text, speci
         text.add(line_ids(line, text.ids, encoder, special), n_tokens_to_generate)
         if text.ids:
             pick = new_pick(text.ids, next(n_turns))
-            print_written(to_text(text.generate(n_tokens_to_generate, pick)))
+            print_written(to_text(text.generate(n_tokens_to_generate, pick), before=[*text.ids]))
 
     while True:
         line = None

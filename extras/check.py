@@ -19,7 +19,7 @@ from layouts import QUANTIZED
 from names import RELEASED
 from weights import PRESETS, flatten
 
-CHECKED = (".json", ".txt", ".safetensors")  # suffixes of the hub's files whose digests are compared
+CHECKED = (".json", ".txt", ".model", ".safetensors")  # suffixes: the digests of these are compared
 UNCONFIRMED = "; n_head stands only here, so nothing confirms it"
 
 
@@ -166,12 +166,16 @@ def compare_vocabularies(folder):  # -> str
 
     Raises ModelError if they differ: transformers reads the one or the other.
     """
-    from extras.huggingface.vocabulary import merges_of, read_vocabulary
+    from extras.huggingface.prepared import is_byte_level
+    from extras.huggingface.tokenizer_classes import OF_GPT2, read_files
+    from extras.huggingface.vocabulary import merges_of
 
     path = folder / "tokenizer.json"
     if not all((folder / name).is_file() for name in (path.name, "vocab.json", "merges.txt")):
         return ""
-    tokenizer, other = read_json(path), read_vocabulary(folder)
+    tokenizer, other = read_json(path), read_files(folder, OF_GPT2, None)
+    if not is_byte_level(tokenizer):
+        return ""
     added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
     tokens, others = (added | each["model"]["vocab"] for each in (tokenizer, other))
     if tokens != others or merges_of(tokenizer) != merges_of(other):

@@ -4,6 +4,8 @@ Every step is a table, at most 80 characters wide. Its first column holds the mo
 filter adds one, with the probabilities after it and the filters before it. An arrow points to the choice.
 """
 
+from unicodedata import combining, east_asian_width
+
 import numpy as np
 
 import gpt2
@@ -52,6 +54,13 @@ def percent_cell(p):  # -> 9 characters
 
 
 def quoted(token_id, encoder):  # -> 22 characters
-    """A token as Python writes it: spaces and line breaks are visible, non-ASCII characters escaped."""
-    text = ascii(encoder.decode([token_id]))
-    return f"{text if len(text) <= 21 else text[:18] + '...':22}"
+    """A token as Python writes it: spaces and line breaks are visible, what cannot be printed is escaped."""
+    text = repr(encoder.token_bytes(token_id).decode("utf-8", "replace"))
+    if width(text) > 21:
+        text = next(text[:n] for n in range(len(text), 0, -1) if width(text[:n]) <= 18) + "..."
+    return text + " " * (22 - width(text))
+
+
+def width(text):  # -> columns of a terminal
+    """How wide a text is: a Chinese character takes two columns, a mark on a letter none."""
+    return sum(2 if east_asian_width(c) in "WF" else 0 if combining(c) else 1 for c in text)

@@ -26,7 +26,7 @@ from extras import inside, scoring, style
 from extras.style import in_percent, tokens_in_words, weights_in_words
 from files import needs, write_whole
 from names import MODELS_DIR
-from text import announce_reading, encoded, read_prompt, say_if_plain, to_the_end
+from text import announce_reading, check_something_left, encoded, read_prompt, say_if_plain, to_the_end
 from utils import open_model
 
 with needs("requirements-extras.txt"):
@@ -188,6 +188,7 @@ def command(
     text = read_prompt(text)
     encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     ids = encoded(text, encoder, special, n_most=hparams["n_ctx"])
+    check_something_left(ids)
     check_length(ids, n_tokens_to_generate)
     say_if_plain([text], encoder, special)
     announce_reading(len(ids), hparams)

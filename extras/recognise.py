@@ -14,6 +14,7 @@ from layouts import (
     SAFETENSORS,
     SHARD,
     SIZES,
+    TOKENS,
     entries_in,
     layout_of,
 )
@@ -39,7 +40,7 @@ FORMATS = (  # by the name of a file: what it is, and what to do
     (r"adapter_model\.safetensors", "is an adapter of peft, not a model", "give its folder as --lora"),
     (r".*\.(zip|tar|gz|tgz|7z|rar)", "is an archive", "unpack it, and give the folder"),
 )
-TOKENIZER = ("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "spiece.model", "tokenizer.model")
+TOKENIZER = (*TOKENS, "tokenizer.model", "encoder.json")
 WEIGHTS = (SIZES, "model.ckpt.index", *SAFETENSORS, QUANTIZED, PICKLE, PICKLE_INDEX, "ckpt.pt")
 A_MODEL = (
     "a model is a folder with hparams.json, encoder.json, vocab.bpe and model.ckpt, as OpenAI released it, "
@@ -57,6 +58,12 @@ def not_a_model(folder):  # Path -> ModelError
 def not_a_folder(path):  # -> ValueError
     """The error for a file given in place of a model's folder: what it is, and what to do with it."""
     kind = "a text" if str(path).endswith((".txt", ".md")) else "a file"
+    if not os.path.isfile(path):  # such as a pipe, whose end may never come
+        return ValueError(f"model_size is '{shown(path)}', neither a folder nor a file: {ALLOWED}")
+    with open(path, "rb") as file:
+        is_gguf = file.read(4) == b"GGUF"
+    if is_gguf:
+        return ValueError(f"model_size is '{shown(path)}', a file of llama.cpp: let its name end in {GGUF}")
     advice = file_advice(path) or ALLOWED
     return ValueError(f"model_size is '{shown(path)}', {kind}, but a model is a folder: {advice}")
 
@@ -75,7 +82,7 @@ def other_weights(folder):  # Path -> (problem, advice), or None
     others = [name for name in names if is_tensors(name)] or [name for name in names if format_of(name)]
     if not pickles and not others:
         return None
-    if not pickles and len(others) > 1 and all(name.endswith(GGUF) for name in others):
+    if not pickles and len(others) > 1 and all(name.lower().endswith(GGUF) for name in others):
         problem = f"it has several models of llama.cpp, {names_of(others)}"
         return problem, f"give one, such as {quoted(folder / others[0])}"
     name = (pickles or others)[0]

@@ -221,6 +221,12 @@ def to_bits_per_byte(n_nats, documents):  # -> number
     return n_nats / np.log(2) / n_bytes if n_bytes else np.nan
 
 
+def after_first(ids, encoder):  # -> str
+    """What the ids add to the text of the first, without special tokens."""
+    hidden = special_ids(encoder)
+    return "".join(encoder.decode_stream([i for i in ids[1:] if i not in hidden], ids[:1]))
+
+
 # ---- the text itself ---------------------------------------------------------------------------------------
 
 # (up to this many nats, terminal colour 0 to 255); 0: none
@@ -280,8 +286,7 @@ def command(
     if encoder.begin_id is None:
         say("the model has no token that begins a text: the first token of each document is not scored")
     if special or encoder.begin_id is None:  # then not all bytes of a document are those of a scored text
-        hidden = special_ids(encoder)
-        scored = [encoder.decode([i for i in ids[1:] if i not in hidden]) for ids in texts]
+        scored = [after_first(ids, encoder) for ids in texts]
     else:
         scored = documents
     say_if_plain(documents, encoder, special, "a document")

@@ -6,6 +6,7 @@ spaces can be seen. Labels stand at what they name: there are no legends, no col
 Sizes are in pixels, 96 to the inch, unless inches are named.
 """
 
+import logging
 import re
 
 import numpy as np
@@ -16,14 +17,19 @@ with needs("requirements-extras.txt"):
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.colors import LinearSegmentedColormap, to_rgb, to_rgba
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import findfont, get_font
+    from matplotlib.font_manager import findfont, fontManager, get_font
     from matplotlib.patches import FancyBboxPatch, PathPatch
     from matplotlib.path import Path as Curve
 
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # some fonts have no bold letters
 GROUND, PANEL, RULE, INK, QUIET = "#fbfaf7", "#f3f0e9", "#e6e2d9", "#222222", "#6b6b6b"
 BLUE, ORANGE, RUST = "#1f4e79", "#e07036", "#a8481a"  # rust: orange for letters, which need more contrast
 FIRST = "#eeeeec"  # a text's first token: nothing comes before it, so it has no probability
-SERIF, SANS, MONO = "DejaVu Serif", "DejaVu Sans", ("DejaVu Sans Mono", "DejaVu Sans")
+SERIF, SANS = "DejaVu Serif", "DejaVu Sans"
+OTHERS = ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo")
+OTHERS += ("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS")  # for what DejaVu lacks
+THERE = {font.name for font in fontManager.ttflist}
+MONO = ("DejaVu Sans Mono", SANS, *(name for name in OTHERS if name in THERE))
 TITLE, TEXT, SMALL, NUMBER, TOKEN = 17, 13, 11.5, 11, 13.5  # letters; TOKEN: in a chip
 WIDTH = 7.5  # of every picture, in inches: one column of a notebook
 ACROSS, EDGE = 96 * WIDTH, 20  # the same in pixels; the space around what is drawn

@@ -6,6 +6,7 @@ import sys
 import pytest
 from helpers import ROOT, SMALL, differences, lively_params
 
+import files
 import utils
 
 os.environ["NO_PROXY"] = "127.0.0.1"  # the tests' own servers are asked directly
@@ -14,6 +15,12 @@ os.environ["NO_PROXY"] = "127.0.0.1"  # the tests' own servers are asked directl
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=200, metavar="N", help="random cases for each fuzzer (200)")
     parser.addoption("--pictures", action="store_true", help="make docs/page/*.png again (lane: browser)")
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_before():
+    """Let each test see what is said only once in a process."""
+    files.say_once.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,12 @@ from extras.huggingface.tensors import read_safetensors, safetensors_library
 from extras.recognise import unknown_adapter
 from extras.untied import apart
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, say, shown
-from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENS
 from names import is_hub_name
 from weights import to_float32
 
 PICKLE = "adapter_model.bin"
 GIVE = "give --model_size"
-TOKENIZERS = ("tokenizer.json", "vocab.json")
 STRONGEST = 100  # times what was trained
 SCALED = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+))")  # a name and a strength
 ON_THE_HUB = {"124M": "gpt2", "355M": "gpt2-medium", "774M": "gpt2-large", "1558M": "gpt2-xl"}
@@ -191,7 +190,7 @@ def tokenizer_of(adapter, encoder, n_vocab):  # -> Encoder
 
     Raises ModelError if that does not have one token for each of n_vocab rows.
     """
-    if any(find_file(adapter, name) for name in TOKENIZERS):
+    if any(find_file(adapter, name) for name in TOKENS):
         stops, begin = sorted(encoder.stop_ids), encoder.begin_id
         with fresh_copy(how_again(adapter)):
             return vocabulary.load_encoder(adapter, n_vocab, stops, begin_id=begin)

@@ -9,7 +9,6 @@ fields such as pad_token may declare them. Which of these replaces which is tran
 import itertools
 import re
 
-from encoder import END_OF_TEXT
 from extras.huggingface.hub import find_file
 from files import read_json, shown
 
@@ -24,33 +23,34 @@ def read_settings(model, filename):  # -> dict
     return read_json(path) if path else {}
 
 
-def added_tokens(model, settings, listed, tokens, n_vocab, is_gpt2):  # -> {content: token}
+def added_tokens(model, settings, listed, tokens, n_vocab, usual, extra=None):  # -> {content: token}
     """The added tokens as transformers finds them, each a dict with its id and flags.
 
     settings: the fields of tokenizer_config.json, and PADDING; listed: the added tokens of tokenizer.json;
-    tokens: {token: id} of the vocabulary; n_vocab: rows of the embedding; is_gpt2: whether the tokenizer's
-    class is GPT-2's, not one that does what tokenizer.json says. A token that only a field such as pad_token
-    names gets the next id. Raises ValueError for tokens that contradict each other, or that differ between
-    versions of transformers.
+    tokens: {token: id} of the vocabulary; n_vocab: rows of the embedding; usual: {field: token}, what fields
+    such as pad_token name where no file says it, or None for a class that does what tokenizer.json says;
+    extra: the other special tokens, where a class knows them. A token without an id gets the next one.
+    Raises ValueError for tokens that contradict each other, or that differ between versions of transformers.
     """
     replaces = "added_tokens_decoder" in settings  # all that other files say
     others = {} if replaces else read_settings(model, "special_tokens_map.json")
     declared = listed + (read_decoder(settings) if replaces else read_added(model, listed, settings, others))
-    if replaces and is_gpt2:
+    if replaces and usual is not None:
         check_replaced(listed, declared[len(listed) :])
     known = {token["content"]: token["id"] for token in declared}
-    named, extra = named_tokens(settings | others, is_gpt2), extra_tokens(settings, others)
+    named = named_tokens(settings | others, usual)
+    extra = extra_tokens(settings, others) if extra is None else extra
     declared += with_ids([*named, *map(as_token, extra)], tokens, known)
     check_added(declared, tokens)
     nested = settings.get("model_specific_special_tokens") or {}
     fields = [*settings.items(), *others.items(), *nested.items()]
     ids = tokens | {token["content"]: token["id"] for token in declared}
     check_doubtful(fields, known, ids, n_vocab - len(tokens | known))
-    fields = settings | others | ({PADDING: None} if is_gpt2 else {})
+    fields = settings | others | ({} if usual is None else {PADDING: None})
     names = contents_named(named, [*fields.items(), *nested.items()])
-    kept = listed if replaces and not is_gpt2 else []  # to these it does not matter what a field names
+    kept = listed if replaces and usual is None else []  # to these it does not matter what a field names
     later = [resolved(token, token["content"] in names) for token in declared[len(kept) :]]
-    return united(kept, later, always_special=[] if is_gpt2 else listed)
+    return united(kept, later, always_special=listed if usual is None else [])
 
 
 def with_ids(named, tokens, known):  # tokens without ids -> those that are not known, with ids
@@ -123,9 +123,9 @@ def names_in(settings, others):  # -> set of str
     return {as_token(value)["content"] for value in values if value}
 
 
-def named_tokens(fields, is_gpt2):  # -> tokens without ids
+def named_tokens(fields, usual):  # -> tokens without ids
     """The tokens that are special because a field names them, in the order in which they get ids."""
-    fields = dict.fromkeys(NAMED[:3] if is_gpt2 else [], END_OF_TEXT) | fields
+    fields = (usual or {}) | fields
     return [as_token(fields[field]) for field in NAMED if fields.get(field)]
 
 
@@ -154,15 +154,12 @@ def is_normalized(token):  # -> bool
 
 
 def check_added(added, tokens):
-    """Raise ValueError for an added token that is no text, matches only whole words, or has a wrong id."""
+    """Raise ValueError for an added token that is no text, or has a wrong id."""
     ids = {}
     for token in added:
         content = token["content"]
         if not isinstance(content, str) or not content or re.search("[\ud800-\udfff]", content):
             raise ValueError(f"an added token is {shown(repr(content))}, expected a text")
-        if token.get("single_word"):
-            found = f"the added token {shown(repr(content))} has single_word"
-            raise ValueError(f"{found}, which no token of GPT-2 has")
         for known in (ids, tokens):
             if known.get(content, token["id"]) != token["id"]:
                 raise ValueError(f"the added token {shown(repr(content))} has two ids")

@@ -45,7 +45,7 @@ from extras.huggingface.pickle_files import read_pickle
 from extras.huggingface.tensors import HEADS, read_safetensors, read_shards
 from extras.recognise import PICKLE, PICKLE_INDEX, TOKENIZER, is_pickle, not_a_model, not_weights
 from files import ModelError, begins_as_pickle, printable, quoted, say_if_large, shown
-from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SAFETENSORS
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OF_TOKENIZER, SAFETENSORS
 from names import MODELS_DIR
 from utils import open_model
 from weights import BFLOAT16, PRESETS, to_float32
@@ -73,10 +73,6 @@ OUT_FOLDER           a new folder
 """
 # the file of a model's weights, in the order in which transformers looks for it
 WHOLE = (*SAFETENSORS, PICKLE, PICKLE_INDEX, ADAPTER_WEIGHTS)
-OF_TOKENIZER = (
-    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json"),
-    "special_tokens_map.json",
-)
 
 # ---- the command -------------------------------------------------------------------------------------------
 

@@ -30,12 +30,12 @@ import gpt2
 from encoder import write_merges
 from extras.check import check
 from extras.huggingface.loading import huggingface_name
-from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s, tokenizer_json
+from extras.huggingface.other_tokenizers import OtherEncoder
+from extras.huggingface.prepared import PreparedEncoder, as_gpt2s, steps_of, tokenizer_json
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
-from extras.huggingface.vocabulary import steps_of
 from extras.untied import UntiedEmbedding, apart
-from files import needs, printable, say_if_large, shown
+from files import needs, printable, read_json, say_if_large, shown
 from names import MODELS_DIR
 from utils import load_encoder_hparams_and_params
 from weights import count, flatten, shapes
@@ -80,11 +80,7 @@ def new_folder(folder):  # -> Path
     """
     folder = Path(folder).resolve()
     refuse_full(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(folder)
-    temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
-    with temporary as parent, FileLock(Path(parent) / FILLING):
-        unnamed = Path(parent) / folder.name
+    with temporary_name(folder) as unnamed:
         unnamed.mkdir(parents=True)  # parents: another process may have seen it before it was locked
         yield unnamed
         with contextlib.suppress(OSError):
@@ -96,6 +92,16 @@ def new_folder(folder):  # -> Path
             raise
 
 
+@contextlib.contextmanager
+def temporary_name(path):  # -> Path
+    """A name for what will be renamed to `path`; what is left under it is deleted, after a crash too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path)
+    temporary = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
+    with temporary as parent, FileLock(Path(parent) / FILLING):
+        yield Path(parent) / path.name
+
+
 def refuse_full(folder):
     """Raise ValueError for a file, and for a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -104,9 +110,9 @@ def refuse_full(folder):
         raise ValueError(f"{folder} is the current folder: name a new one")
 
 
-def remove_abandoned(folder):
+def remove_abandoned(path):
     """Delete the temporary folders for this name whose processes were killed: nobody holds their locks."""
-    for lock in folder.parent.glob(f".{glob.escape(folder.name)}-*/{FILLING}"):
+    for lock in path.parent.glob(f".{glob.escape(path.name)}-*/{FILLING}"):
         with contextlib.suppress(Timeout, OSError), FileLock(lock, timeout=0):
             shutil.rmtree(lock.parent, ignore_errors=True)
 
@@ -170,7 +176,10 @@ def checked_arrays(hparams, params):  # -> {OpenAI's name, or "lm_head" if it is
 
 
 def write_tokenizer(folder, encoder, n_ctx):
-    """Write the vocabulary in each form that some program reads."""
+    """Write the vocabulary in each form that some program reads; for other kinds, copy the files it had."""
+    if isinstance(encoder, OtherEncoder):
+        copy_tokenizer(folder, encoder)
+        return
     tokens = with_parts(encoder)
     is_prepared = isinstance(encoder, PreparedEncoder)
     settings = encoder.settings if is_prepared else as_gpt2s(tokens, encoder.bpe_ranks)
@@ -179,6 +188,15 @@ def write_tokenizer(folder, encoder, n_ctx):
     write_json(folder / "vocab.json", tokens)
     write_json(folder / "tokenizer.json", tokenizer_json(settings, added))
     write_json(folder / "tokenizer_config.json", tokenizer_config(encoder, n_ctx))
+
+
+def copy_tokenizer(folder, encoder):
+    """Copy the files that a tokenizer was read from, and name in them the class that makes its ids."""
+    for name, path in encoder.files.items():
+        shutil.copyfile(path, folder / name)
+    path = folder / "tokenizer_config.json"
+    fields = read_json(path) if path.exists() else {}
+    write_json(path, fields | {"tokenizer_class": encoder.tokenizer_class})
 
 
 def tokenizer_config(encoder, n_ctx):  # -> {field: value}

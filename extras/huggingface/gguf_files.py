@@ -17,24 +17,22 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
 import contextlib
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from encoder import Encoder
 from extras.huggingface.export import (
-    FILLING,
     check_loaded,
     checked_arrays,
-    remove_abandoned,
+    temporary_name,
     to_config,
     with_adapters,
 )
 from extras.huggingface.gguf_format import gguf_library
 from extras.huggingface.gguf_reader import (
     CONTROL,
+    ENDING,
     ENDS,
     NORMAL,
     QUERY_SCALES,
@@ -42,7 +40,7 @@ from extras.huggingface.gguf_reader import (
     USER_DEFINED,
     gguf_name,
 )
-from files import printable, shown_size, similar
+from files import printable, say, shown, shown_size, similar
 from names import MODELS_DIR
 from utils import load_encoder_hparams_and_params
 
@@ -68,16 +66,18 @@ NAME_OF_UNUSED = re.compile(r"<+\|unused\d+\|>+|\[PAD\d+\]")  # of rows without 
 def save(path, encoder, hparams, params, kind="F32"):
     """Write a language model into a new file, which appears under its name only once complete.
 
-    kind: of the numbers in its matrices, one of KINDS; vectors and wpe are always float32. Raises ValueError
-    for a file that exists, and for a model that llama.cpp cannot run as it is.
+    kind: the type of the numbers in its matrices, one of KINDS; vectors and wpe are always float32. Raises
+    ValueError for a file that exists, and for a model that llama.cpp cannot run as it is.
     """
     gguf = gguf_library()
     check_kind(kind)
-    check_writable(encoder, hparams, kind)
+    check_encoder(encoder)
+    check_widths(hparams, kind)
     config = to_config(encoder, hparams, params)
     check_config(config)
-    arrays = checked_arrays(hparams, params).items()
-    arrays = {gguf_name(name): (array, name.endswith("/w")) for name, array in arrays}
+    say_what_differs(encoder)
+    ours = checked_arrays(hparams, params)
+    arrays = {gguf_name(name): (array, name.endswith("/w")) for name, array in ours.items()}
     with new_file(path) as unnamed:
         writer = gguf.GGUFWriter(unnamed, "gpt2")
         add_sizes(writer, hparams, config, kind)
@@ -93,25 +93,48 @@ def check_kind(kind):
         raise ValueError(f"type is {kind!r:.50}, expected {', '.join(KINDS)}{question}")
 
 
-def check_writable(encoder, hparams, kind):
-    """Raise ValueError for a tokenizer that llama.cpp lacks, and for rows that blocks of 32 do not fill."""
+def check_encoder(encoder):
+    """Raise ValueError for a tokenizer unlike GPT-2's, and for too many or too few ends of a text."""
     if type(encoder) is not Encoder:
-        raise ValueError("its tokenizer prepares a text in another way than GPT-2's, which llama.cpp cannot")
+        found = (
+            "the model's tokenizer works in another way than GPT-2's, which is all that llama.cpp has for it"
+        )
+        raise ValueError(f"{found}: for transformers or vLLM, use extras.huggingface.export")
     if not encoder.stop_ids:
-        raise ValueError("no token of its vocabulary ends a text: llama.cpp would take that with the id 11")
+        found = "no token ends the model's texts, and llama.cpp would end them at the id 11"
+        raise ValueError(f"{found}: set eos_token_id in its config.json")
     if len(encoder.stop_ids) > len(ENDS):
-        raise ValueError(f"{len(encoder.stop_ids)} tokens end a text, and a .gguf file can name {len(ENDS)}")
+        raise ValueError(f"{len(encoder.stop_ids)} tokens end a text, but a .gguf file names {len(ENDS)}")
+
+
+def say_what_differs(encoder):
+    """Say on stderr where llama.cpp would end other texts, or cut a text in another way around tokens."""
+    ids = encoder.encoder
+    ending = sorted(token for token in ENDING & ids.keys() if ids[token] not in encoder.stop_ids)
+    if ending:
+        say(f"llama.cpp ends a text at {shown(' and '.join(ending))} too, because of the name")
+    beginnings = {token[:n] for token in encoder.added_tokens for n in range(1, len(token))}
+    for token in sorted(encoder.added_tokens):
+        if len({*token}) > 1 and any(token[n:] in beginnings for n in range(1, len(token))):
+            where = f"where {shown(repr(token))} and another added token overlap"
+            say(f"llama.cpp looks for the longest added token first: {where}, ids may differ")
+            return
+
+
+def check_widths(hparams, kind):
+    """Raise ValueError for rows that blocks of 32 numbers do not fill."""
     n_embd, n_inner = hparams["n_embd"], hparams.get("n_inner", 4 * hparams["n_embd"])
     uneven = next((width for width in (n_embd, n_inner) if width % 32), None)
     if kind.startswith("Q") and uneven:
-        raise ValueError(f"type is {kind}, which stores 32 numbers at a time, and {uneven} is not a multiple")
+        found = f"type is {kind}, which stores 32 numbers at a time, and {uneven} is not a multiple of 32"
+        raise ValueError(f"{found}: use F32, F16 or BF16")
 
 
 def check_config(config):
     """Raise ValueError for another activation function: llama.cpp computes one for all GPT-2s."""
     found = config["activation_function"]
     if found != "gelu_new":
-        raise ValueError(f"its activation function is {found}, and for a GPT-2 llama.cpp has gelu_new alone")
+        raise ValueError(f"its activation function is {found}, but llama.cpp has only gelu_new for a GPT-2")
 
 
 # ---- what is written ---------------------------------------------------------------------------------------
@@ -158,29 +181,35 @@ def token_type(encoder, token):  # -> int
     return UNUSED if token in encoder.literal_tokens and NAME_OF_UNUSED.fullmatch(token) else NORMAL
 
 
-def write_tensors(writer, arrays, kind):  # {name: (array, is it to be transposed), ...}
+def write_tensors(writer, arrays, kind):  # arrays: {name: (array, whether it is to be transposed)}
     """Write the header, then one tensor after another, so that memory holds only one."""
     gguf = gguf_library()
     kinds = {name: kind_of(name, array, kind) for name, (array, _) in arrays.items()}
     for name, (array, is_matrix) in arrays.items():
-        shape = array.shape[::-1] if is_matrix else array.shape
-        kind = kinds[name]
-        in_bytes = gguf.quants.quant_shape_to_byte_shape(shape, kind)
-        n_bytes = int(np.prod(in_bytes))
-        dtype = {"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8)
-        writer.add_tensor_info(name, in_bytes if dtype == np.uint8 else shape, np.dtype(dtype), n_bytes, kind)
+        announce_tensor(writer, name, array.shape[::-1] if is_matrix else array.shape, kinds[name])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for name, (array, is_matrix) in arrays.items():
         array = np.asarray(array[:], dtype=np.float32)
         array = np.ascontiguousarray(array.T if is_matrix else array)
-        writer.write_tensor_data(gguf.quants.quantize(array, kinds[name]))
+        try:
+            writer.write_tensor_data(gguf.quants.quantize(array, kinds[name]))
+        except OSError as error:  # NumPy's: it says how many numbers were written, but not why
+            raise OSError(f"{name} cannot be written, the disk may be full: {error}") from None
     writer.close()
 
 
+def announce_tensor(writer, name, shape, kind):
+    """Add a tensor to the header. What NumPy has no type for is announced as bytes."""
+    in_bytes = gguf_library().quants.quant_shape_to_byte_shape(shape, kind)
+    dtype = np.dtype({"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8))
+    shape = in_bytes if dtype == np.uint8 else shape
+    writer.add_tensor_info(name, shape, dtype, int(np.prod(in_bytes)), kind)
+
+
 def kind_of(name, array, kind):  # -> gguf.GGMLQuantizationType
-    """How an array is stored: only matrices, and of them not wpe, as a few bits would not do there."""
+    """How an array is stored: vectors and wpe as float32, since a few bits would not do there."""
     is_matrix = len(array.shape) == 2 and name != gguf_name("wpe")
     return gguf_library().GGMLQuantizationType[kind if is_matrix else "F32"]
 
@@ -189,15 +218,11 @@ def kind_of(name, array, kind):  # -> gguf.GGMLQuantizationType
 def new_file(path):  # -> Path
     """A file to write, under a temporary name: renamed if nothing goes wrong, deleted otherwise.
 
-    Raises ValueError for a file that exists, also where another process has made it meanwhile.
+    Raises ValueError for a file that exists, even if another process has made it meanwhile.
     """
     path = Path(path).resolve()
     refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path)
-    temporary = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
-    with temporary as folder, FileLock(Path(folder) / FILLING):
-        unnamed = Path(folder) / path.name
+    with temporary_name(path) as unnamed:
         yield unnamed
         refuse_existing(path)
         os.replace(unnamed, path)

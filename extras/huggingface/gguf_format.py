@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from extras.huggingface.tensors import recognise_file
+from extras.recognise import GET
 from files import AGAIN, LARGEST_TEXT, ModelError, needs, shown
 
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TEXT, LIST = 8, 9  # the two other types of fields
-MOST = 2 * 10**6  # entries in a list, such as that of the tokens
-AT_MOST_DIMS = 4
-GET = "get the model's safetensors instead"
+MOST_ENTRIES = 2 * 10**6  # in a list, such as that of the tokens
+MOST_DIMENSIONS = 4  # of a tensor
 
 
 class Tensor(NamedTuple):
@@ -66,8 +66,8 @@ class Cursor:
 
     def values(self, kind, n_values):  # -> list
         """The next n_values values of one type."""
-        if n_values > MOST:
-            raise ValueError(f"a list has {n_values:,} entries, at most {MOST:,} are expected")
+        if n_values > MOST_ENTRIES:
+            raise ValueError(f"a list has {n_values:,} entries, at most {MOST_ENTRIES:,} are expected")
         if kind == TEXT:
             return [self.text() for _ in range(n_values)]
         if kind not in NUMBERS:
@@ -101,14 +101,18 @@ def read_gguf(path):  # -> {field: value}, {name: Tensor}
 
 
 def parse(content):  # bytes of a file -> {field: value}, {name: Tensor}
-    """What `read_gguf` returns. Raises ValueError, OverflowError for a huge length, and what `size` does."""
+    """What `read_gguf` returns.
+
+    Raises ValueError, or OverflowError for a huge length, where it is damaged; NotImplementedError for a
+    version of the format, or a type of numbers, that is not supported.
+    """
     cursor = Cursor(content)
     cursor.take(4)
     check_version(cursor.number("I"))
     n_tensors, n_fields = cursor.number("Q"), cursor.number("Q")
     fields, entries = {}, {}
     for _ in range(n_fields):
-        add(fields, cursor.text(), cursor.value(cursor.number("I")))
+        add(fields, cursor.text(), cursor.value(kind=cursor.number("I")))
     for _ in range(n_tensors):
         add(entries, cursor.text(), entry(cursor))
     alignment = fields.get("general.alignment", 32)
@@ -118,11 +122,11 @@ def parse(content):  # bytes of a file -> {field: value}, {name: Tensor}
 
 
 def check_version(version):
-    """Raise ValueError unless the format is of version 2 or 3: they differ only in what they allow."""
+    """Raise NotImplementedError unless this is version 2 or 3, which differ only in what they allow."""
     if version & 0xFFFF == 0:
-        raise ValueError("its numbers are big-endian: only little-endian files are read")
+        raise NotImplementedError("its numbers are big-endian: only little-endian files are read")
     if version not in (2, 3):
-        raise ValueError(f"it is of version {version} of the format, expected 2 or 3")
+        raise NotImplementedError(f"it is of version {version} of the format, expected 2 or 3")
 
 
 def add(found, name, value):
@@ -133,19 +137,19 @@ def add(found, name, value):
 
 
 def entry(cursor):  # -> shape, number of a type, offset
-    """What the header says of a tensor; there, the dimension of the rows comes first."""
+    """What the header says of a tensor. There, the last dimension of NumPy comes first."""
     n_dims = cursor.number("I")
-    if n_dims > AT_MOST_DIMS:
-        raise ValueError(f"a tensor has {n_dims} dimensions, at most {AT_MOST_DIMS} are expected")
+    if n_dims > MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {n_dims} dimensions, at most {MOST_DIMENSIONS} are expected")
     shape = [cursor.number("Q") for _ in range(n_dims)]
     return tuple(shape[::-1]), cursor.number("I"), cursor.number("Q")
 
 
 def place(data, entries, alignment):  # bytes of all tensors, {name: what entry returns} -> {name: Tensor}
     """Each tensor with its bytes. Raises ValueError unless they lie one after another, within the file."""
-    tensors, start = {}, 0
+    tensors, start = {}, 0  # start: of the next tensor
     for name, (shape, number, offset) in entries.items():
-        kind, n_bytes = size(name, shape, number)
+        kind, n_bytes = storage(name, shape, number)
         if offset != start:
             raise ValueError(f"{shown(name)} begins at byte {offset:,} of the tensors, expected {start:,}")
         if offset + n_bytes > len(data):
@@ -156,10 +160,11 @@ def place(data, entries, alignment):  # bytes of all tensors, {name: what entry 
     return tensors
 
 
-def size(name, shape, number):  # -> name of its type, number of bytes
+def storage(name, shape, number):  # -> name of its type, number of bytes
     """How the numbers of a tensor are stored: in blocks, of which each row has a whole number.
 
-    Raises NotImplementedError for a type that the library does not know, ValueError for a wrong shape.
+    number: that of the type in the header. Raises NotImplementedError for a type that the library does not
+    know, ValueError for a wrong shape.
     """
     gguf = gguf_library()
     try:

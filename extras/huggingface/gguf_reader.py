@@ -1,9 +1,9 @@
 """A GPT-2 in a .gguf file of llama.cpp: encoder, hparams, params, as loading.py returns them.
 
 Its matrices may be quantized in any way that llama.cpp knows: here they become the float32 numbers that they
-stand for, and `--weights int8` quantizes them anew. Compared are, beside what gguf_format.py compares,
+stand for, and `--weights int8` quantizes them anew. Beside what gguf_format.py checks, these are compared:
 
-    the sizes        the shapes of all tensors; n_head and eps cannot be checked
+    the sizes        with the shapes of all tensors; nothing confirms n_head and eps
     the vocabulary   its tokens, their types and merges with each other, its length with the embedding
     the tensors      names and shapes with the sizes; numbers are finite and not huge
 
@@ -18,10 +18,11 @@ from functools import partial
 import numpy as np
 
 import weights
-from encoder import END_OF_TEXT, Encoder
+from encoder import Encoder
 from extras.huggingface.config import is_scales
-from extras.huggingface.gguf_format import GET, read_gguf, to_array
+from extras.huggingface.gguf_format import read_gguf, to_array
 from extras.huggingface.vocabulary import check_merges, ends_of_text, is_part
+from extras.recognise import GET
 from extras.untied import UntiedEmbedding
 from files import AGAIN, ModelError, say, shown
 
@@ -34,12 +35,6 @@ SIZES = {  # by the names of fields
 }
 QUERY_SCALES = "plaingpt.query_scales"  # a note of gguf_files.py, as that of export.py in config.json
 EPSILON = "gpt2.attention.layer_norm_epsilon"
-UNUSUAL = {  # fields that would change the model, and the values that do not
-    "gpt2.attention.head_count_kv": "n_head",
-    "gpt2.attention.key_length": "d_head",
-    "gpt2.attention.value_length": "d_head",
-    "gpt2.attention.causal": True,
-}
 # how llama.cpp cuts a text into pieces: all these names mean GPT-2's way
 GPT2S = {"gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "modern-bert", "roberta-bpe", "mpt"}
 GPT2S |= {"jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de", "jina-v2-code"}
@@ -47,6 +42,10 @@ GPT2S |= {"olmo", "jais", "trillion", "granite-docling"}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of tokens
 ENDS = [f"tokenizer.ggml.{end}_token_id" for end in ("eos", "eot", "eom")]
 BEGIN = "tokenizer.ggml.bos_token_id"
+ENDING = {  # tokens that end a text in llama.cpp because of their names, whatever a file says of them
+    *("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<EOT>"),
+    *("_<EOT>", "[EOT]", "<|return|>", "<|call|>", "<end_of_turn>", "<end_of_utterance>"),
+}
 TENSORS = {  # in a block, by OpenAI's names
     "ln_1": "attn_norm",
     "attn/c_attn": "attn_qkv",
@@ -66,7 +65,7 @@ def open_model(path):  # -> Encoder, hparams, () -> params
     """
     fields, tensors = read_gguf(path)
     check_kind(path, fields)
-    hparams, epsilon = read_sizes(path, fields)
+    hparams, epsilon = read_sizes(path, fields), read_epsilon(path, fields)
     encoder = read_encoder(path, fields)
     theirs = {gguf_name(name): None for name in weights.shapes(hparams)}
     weights.check_names({name: None for name in tensors if name != HEAD}, theirs, path, HEADER)
@@ -88,35 +87,44 @@ def check_kind(path, fields):
         raise ModelError(path, problem, "join them: llama-gguf-split --merge FIRST.gguf OUT.gguf")
 
 
-def read_sizes(path, fields):  # -> hparams, eps
-    """The sizes of the model, and what is added to the variance in its norms."""
+def read_sizes(path, fields):  # -> hparams
+    """The sizes of the model. Raises ModelError for wrong ones, and for another attention than GPT-2's."""
     hparams = {size: fields.get(name) for size, name in SIZES.items()}
     tokens = fields.get("tokenizer.ggml.tokens")
-    hparams["n_vocab"] = len(tokens) if isinstance(tokens, list) else None
+    if not isinstance(tokens, list):
+        raise ModelError(path, "it has no tokenizer.ggml.tokens, so it lacks its tokenizer", GET)
+    hparams["n_vocab"] = len(tokens)
     try:
         weights.check_hparams(hparams, SIZES | {"n_vocab": "the length of tokenizer.ggml.tokens"})
     except ValueError as error:
         raise ModelError(path, error, AGAIN) from None
     if hparams["n_inner"] == 4 * hparams["n_embd"]:
         del hparams["n_inner"]
-    check_unusual(path, fields, hparams)
+    check_attention(path, fields, hparams)
     if QUERY_SCALES in fields:
         hparams["query_scales"] = scales = fields[QUERY_SCALES]
         if not is_scales(scales, hparams["n_layer"]):
             found = f"{QUERY_SCALES} is {shown(scales, 50)}, expected a positive number for each layer"
             raise ModelError(path, found, AGAIN)
+    return hparams
+
+
+def read_epsilon(path, fields):  # -> float
+    """What is added to the variance in a norm: the shortest number that is the same in float32."""
     epsilon = fields.get(EPSILON)
     if not (isinstance(epsilon, float) and 0 < epsilon < 1):
         raise ModelError(path, f"{EPSILON} is {shown(epsilon)}, expected a number such as 1e-05", AGAIN)
-    return hparams, float(str(np.float32(epsilon)))  # the shortest number that is the same in float32
+    return float(str(np.float32(epsilon)))
 
 
-def check_unusual(path, fields, hparams):
-    """Raise ModelError for a field that makes attention another one than GPT-2's."""
-    values = {"n_head": hparams["n_head"], "d_head": hparams["n_embd"] // hparams["n_head"], True: True}
-    for name, usual in UNUSUAL.items():
-        found, expected = fields.get(name), values[usual]
-        if found is not None and found != expected:
+def check_attention(path, fields, hparams):
+    """Raise ModelError for a field that makes attention different from GPT-2's."""
+    n_head, d_head = hparams["n_head"], hparams["n_embd"] // hparams["n_head"]
+    usual = {"head_count_kv": n_head, "key_length": d_head, "value_length": d_head, "causal": True}
+    for name, expected in usual.items():
+        name = f"gpt2.attention.{name}"
+        found = fields.get(name, expected)
+        if found != expected:
             raise ModelError(path, f"{name} is {shown(found)}, expected {expected} as in GPT-2", GET)
 
 
@@ -124,9 +132,9 @@ def check_unusual(path, fields, hparams):
 
 
 def read_encoder(path, fields):  # -> Encoder
-    """The tokenizer; tokens of type CONTROL are special, those that are USER_DEFINED are found in any text.
+    """The tokenizer. Tokens of type CONTROL are special; those of type USER_DEFINED are found in any text.
 
-    Raises ModelError for another kind than GPT-2's, and for parts that do not belong together.
+    Raises ModelError for a kind other than GPT-2's, and for parts that do not belong together.
     """
     check_tokenizer(path, fields)
     tokens, types, merges = token_lists(path, fields)
@@ -138,20 +146,27 @@ def read_encoder(path, fields):  # -> Encoder
     except ValueError as error:
         raise ModelError(path, f"its vocabulary is not supported: {error}", AGAIN) from None
     ids = token_ids(path, fields, len(tokens))
-    stops = [ids[name] for name in ENDS if name in ids] or [None]  # None: <|endoftext|>, if there is one
+    stops = [ids[name] for name in ENDS if name in ids] + [tokens[token] for token in ENDING & tokens.keys()]
     stops, begin = ends_of_text(tokens, special, stops, ids.get(BEGIN))
-    options = {"added_groups": [wanted], "special_tokens": special & wanted}
+    options = {"added_groups": longest_first(wanted), "special_tokens": special & wanted}
     return Encoder(tokens, merges, stop_tokens=stops, begin_token=begin, **options)
 
 
+def longest_first(tokens):  # -> list of sets
+    """The tokens by length: llama.cpp looks for the longest in the whole text, then for the next."""
+    lengths = {token: len(token.encode()) for token in tokens}
+    wanted = sorted({*lengths.values()}, reverse=True)
+    return [{token for token in tokens if lengths[token] == length} for length in wanted]
+
+
 def check_tokenizer(path, fields):
-    """Raise ModelError unless a text is prepared as GPT-2 does; say what else llama.cpp would do."""
+    """Raise ModelError unless a text is prepared as in GPT-2; say on stderr what else llama.cpp would do."""
     model, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
     if model != "gpt2":
         raise ModelError(path, f"its tokenizer.ggml.model is {shown(model)}, expected gpt2", GET)
     if pre is None:
-        say(f"{path}: it has no tokenizer.ggml.pre, so a text is cut into words as GPT-2 does it")
-    elif pre not in GPT2S:
+        say(f"{path}: it has no tokenizer.ggml.pre, so a text is cut into words as in GPT-2")
+    elif not isinstance(pre, str) or pre not in GPT2S:
         raise ModelError(path, f"its tokenizer.ggml.pre is {shown(pre)}, expected gpt-2", GET)
     around = [end for end in ("bos", "eos") if fields.get(f"tokenizer.ggml.add_{end}_token") is True]
     if around:
@@ -174,8 +189,7 @@ def token_lists(path, fields):  # -> {token: id}, {token: type}, [(token, token)
         twice = Counter(tokens).most_common(1)[0][0]
         raise ModelError(path, f"the token {shown(repr(twice))} is given twice", AGAIN)
     types = dict(zip(tokens, types))
-    if types.get(END_OF_TEXT) == NORMAL:
-        types[END_OF_TEXT] = CONTROL  # as llama.cpp mends it
+    types |= dict.fromkeys(ENDING & types.keys(), CONTROL)  # as llama.cpp mends them
     ids = {token: token_id for token_id, token in enumerate(tokens)}
     return ids, types, [tuple(merge.split(" ")) for merge in merges]
 
@@ -213,9 +227,9 @@ def gguf_name(name):  # "h0/attn/c_attn/w" -> "blk.0.attn_qkv.weight"
 def load_params(path, tensors, hparams, epsilon):  # -> params
     """The weights for `gpt2.gpt2`: float32, memory-mapped if the file is float32 too.
 
-    A file holds each matrix transposed, [n_out, n_in]. One that is mapped becomes a view, which is as fast
-    for one token and half as fast for eight; others are copied. Raises ModelError for tensors that do not
-    fit hparams.
+    A file holds each matrix transposed, [n_out, n_in]. A mapped one stays so, and is used as a view, which is
+    as fast for one token and half as fast for eight; others are copied. Raises ModelError for tensors that do
+    not fit hparams.
     """
     theirs = {name: gguf_name(name) for name in weights.shapes(hparams)}
     arrays = {}

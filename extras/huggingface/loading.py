@@ -1,9 +1,9 @@
 """Any GPT-2 in the layout of Hugging Face transformers, from the hub or a folder: encoder, hparams, params.
 
 hub finds the files; config reads the sizes and variants; tensors reads the arrays (with conversion_bot, where
-there is only a pickle); vocabulary reads the tokens (with added_tokens and other_tokenizers); variants
-changes params where a model differs from OpenAI's. Beside them: adapters, task_heads, export, convert and its
-helpers.
+there is only a pickle); vocabulary reads the tokens (with tokenizer_classes, added_tokens, prepared,
+other_tokenizers and sentencepiece_files); variants changes params where a model differs from OpenAI's. Beside
+them: adapters, task_heads, export, convert and its helpers.
 Where a function's first argument is `model`, it is a folder, or "owner/name" or "owner/name@revision".
 
 All that decides a token or a number is compared with something where that is possible:

@@ -1,122 +1,164 @@
-"""Tokenizers that prepare a text differently from GPT-2's: the library that made them does that part.
+"""Tokenizers of other kinds than GPT-2's: WordPiece, Unigram, sentencepiece, whole words, characters.
 
-Some byte-level BPEs normalize a text, put a space before it, or cut it into other pieces, before they merge
-bytes as GPT-2 does. The tokenizers library reads all that from tokenizer.json. Added tokens, and the way
-back from ids to text, are those of encoder.py.
+The library that made a tokenizer makes the ids and the texts here too: tokenizers, from a tokenizer.json, or
+sentencepiece, from a spiece.model. A token is a piece of text, not of bytes. What it adds to a text depends
+on its place: most kinds leave out the space before the first word. Some texts do not come back as they were:
+letters may be lower-cased, spaces dropped, characters unknown.
 
-(https://huggingface.co/docs/tokenizers, "The tokenization pipeline")
+(https://huggingface.co/docs/tokenizers, "Components"; Kudo and Richardson 2018, "SentencePiece")
 """
 
-import contextlib
-import json
+import functools
+import operator
+import re
 
-from encoder import Encoder
-from files import needs, shown
+from encoder import allowed, token_of, without_surrogates
+from extras.huggingface.prepared import errors_of_library, library_tokenizer
 
-# what \s matches; Python's own also has four control characters
-WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-WHITE_SPACE += "\u2028\u2029\u202f\u205f\u3000"
-BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-GPT2 = {  # how GPT-2's tokenizer prepares a text, and then merges it, in the terms of tokenizer.json
-    "normalizer": None,
-    "pre_tokenizer": BYTE_LEVEL,
-    "model": {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": "",
-        "end_of_word_suffix": "",
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
-    },
-}
+A_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a token for one byte of a character that has no token
+LOST = "\ufffd"  # how libraries write bytes that are not a character, or not yet
+# each loses the space before it, in the order of transformers
+CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+UNSETTLED = re.compile(r"(?: [ 'nvr]*)?\Z")  # an end of a text that may be the beginning of one of these
+PARTS = ("normalizer", "pre_tokenizer", "decoder", "model")  # the parts of a tokenizer.json that matter here
 
 
-def as_gpt2s(tokens, merges):  # -> settings
-    """The settings of a tokenizer that prepares a text as GPT-2's does."""
-    vocabulary = {"vocab": tokens, "merges": [" ".join(merge) for merge in merges]}
-    return GPT2 | {"model": GPT2["model"] | vocabulary}
+class OtherEncoder:
+    """A tokenizer with the methods of `encoder.Encoder`.
 
-
-def tokenizer_json(settings, added_tokens=()):  # -> dict
-    """The content of tokenizer.json. settings: as in GPT2, and the model's vocab and merges."""
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [*added_tokens],
-        "normalizer": settings["normalizer"],
-        "pre_tokenizer": settings["pre_tokenizer"],
-        "post_processor": None,
-        "decoder": BYTE_LEVEL,
-        "model": settings["model"],
-    }
-
-
-@contextlib.contextmanager
-def errors_of_library():
-    """Turn what the tokenizers library raises, even a panic of its Rust code, into a UnicodeError."""
-    try:
-        yield
-    except (ValueError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises nothing more special
-        raise UnicodeError(f"the tokenizers library says: {shown(error)}") from None
-
-
-class PreparedEncoder(Encoder):
-    """An Encoder whose texts the tokenizers library prepares and merges.
-
-    settings: see `tokenizer_json`; stripping: {"lstrip": added tokens that take the white space before them,
-    "rstrip": those that take it after them}; the rest as for Encoder. Raises ValueError for settings that
-    the library does not accept.
+    library: `Tokenizers`, or `sentencepiece_files.SentencePiece`. encoder: {token: id} for each row of the
+    embedding. special_tokens: those that are not text. cleans_up: whether texts lose the spaces before
+    punctuation, as in transformers if clean_up_tokenization_spaces is set. For `export`, files: {name: path},
+    those that it was read from; tokenizer_class: its class in transformers.
     """
 
-    def __init__(self, settings, stripping, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.settings, self.stripping = settings, stripping
-        with needs("requirements-extras.txt"):
-            import tokenizers
-        with errors_of_library():
-            self.library = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json(settings)))
+    is_exact = False  # see the top of this file
+
+    def __init__(
+        self,
+        library,
+        encoder,
+        special_tokens,
+        stop_tokens=(),
+        begin_token=None,
+        cleans_up=False,
+        files=None,
+        tokenizer_class=None,
+    ):
+        self.library, self.encoder, self.special_tokens = library, encoder, set(special_tokens)
+        self.decoder = {token_id: token for token, token_id in encoder.items()}
+        self.stop_ids = {encoder[token] for token in stop_tokens if token in encoder}
+        self.begin_id = encoder.get(begin_token)
+        self.cleans_up, self.files, self.tokenizer_class = cleans_up, files or {}, tokenizer_class
+
+    def encode(self, text, allowed_special=(), n_most=None):  # str -> list of ids
+        """The ids of a text. Raises what `Encoder.encode` does.
+
+        n_most makes no difference: some kinds leave out most of a text, so its length proves nothing.
+        """
+        text, special = without_surrogates(text), allowed(allowed_special, self.special_tokens)
+        return self.library.encode(text, frozenset(special))
+
+    def decode(self, ids):  # list of ids -> str
+        """The text of some ids, without special tokens."""
+        text = self.raw_text(ids)
+        return cleaned(text) if self.cleans_up else text
+
+    def raw_text(self, ids):  # list of ids -> str
+        """The text of some ids as the library has it. Raises ValueError for anything that is not an id."""
+        return self.library.decode([operator.index(i) for i in ids if not self.is_hidden(i)])
+
+    def is_hidden(self, token_id):  # -> bool
+        """Whether a token is special, and so not in the text. Raises ValueError for what is not an id."""
+        return token_of(token_id, self.decoder) in self.special_tokens
+
+    def token_bytes(self, token_id):  # id -> bytes
+        """The bytes that a token adds to a text after a token of its own kind; of a special token, its name.
+
+        At the beginning of a text it may add fewer: these bytes, joined, need not be the text.
+        """
+        token = token_of(token_id, self.decoder)
+        byte = A_BYTE.fullmatch(token)
+        if byte or token in self.special_tokens:
+            return bytes.fromhex(byte[1]) if byte else token.encode()
+        return self.raw_text([token_id] * 2)[len(self.raw_text([token_id])) :].encode()
+
+    def decode_stream(self, ids, before=()):  # ids, one at a time -> pieces of text
+        """The text of ids as they come: one piece for each id and one for the end.
+
+        before: the ids that these continue, so that the first word keeps its space.
+        """
+        unsettled = ""
+        for piece, is_last in self.raw_pieces(ids, before):
+            text = unsettled + piece
+            n_settled = UNSETTLED.search(text).start() if self.cleans_up and not is_last else len(text)
+            unsettled = text[n_settled:]
+            yield cleaned(text[:n_settled]) if self.cleans_up else text[:n_settled]
+
+    def raw_pieces(self, ids, before):  # yields pieces of text, each with whether it is the last
+        """What each id adds to the text, and then what is left at the end.
+
+        What an id adds depends on those before it, back to the last word: only these are decoded again. A
+        part of a character waits for the rest: some libraries write a whole row of bytes as lost if one is.
+        """
+        context, new = [*before], []
+        of_context = self.raw_text(context)
+        n_written = len(of_context)
+        for token_id in ids:
+            new.append(token_id)
+            waits = self.is_hidden(token_id) or A_BYTE.fullmatch(self.decoder[token_id])
+            text = "" if waits else self.raw_text(context + new)
+            if waits or text.endswith(LOST):
+                yield "", False
+                continue
+            piece = text[n_written:]
+            yield piece, False
+            if piece.strip():  # it has a word: these ids are all the context that the next one needs
+                context, of_context = new, self.raw_text(new)
+            has_word = bool(of_context.strip())  # then what follows a blank is the same without the blank
+            new, n_written = ([], len(of_context)) if has_word else (new, len(text))
+        yield self.raw_text(context + new)[n_written:], True
+
+
+def cleaned(text):  # -> str
+    """The text without the spaces that transformers takes out where clean_up_tokenization_spaces is set."""
+    for pattern in CLEANED:
+        text = text.replace(pattern, pattern.strip())
+    return text
+
+
+class Tokenizers:
+    """What the tokenizers library makes of a tokenizer.json. Raises ValueError for what it does not accept.
+
+    settings: the content of that file; added_tokens: in place of its own, in the order of their ids.
+    """
+
+    def __init__(self, settings, added_tokens):
+        self.settings = {part: settings.get(part) for part in PARTS}
+        self.added_tokens = added_tokens
+        self.that_reads = functools.lru_cache(maxsize=8)(self.that_reads)  # each is made once
+        self.tokenizer = self.that_reads(frozenset())
 
     def __reduce__(self):
-        made, arguments = super().__reduce__()
-        return made, (self.settings, self.stripping, *arguments)
+        return type(self), (self.settings, self.added_tokens)
 
-    def check_length(self, text, n_most):
-        """Do nothing: preparing a text may leave out most of it, so its length proves nothing."""
+    def that_reads(self, special):  # set of tokens -> tokenizers.Tokenizer
+        """The library's tokenizer that finds these special tokens in a text, and takes others for plain text.
 
-    def cut_out(self, text, pattern, wanted):  # -> text, token, text, ..., text
-        """As in Encoder; then some tokens take the white space beside them."""
-        parts = super().cut_out(text, pattern, wanted)
-        for i in range(1, len(parts), 2):
-            if parts[i] in self.stripping["lstrip"]:
-                parts[i - 1] = parts[i - 1].rstrip(WHITE_SPACE)
-            if parts[i] in self.stripping["rstrip"]:
-                parts[i + 1] = parts[i + 1].lstrip(WHITE_SPACE)
-        return parts
+        The library can only find all special tokens or none: so these are declared not to be special.
+        """
+        added = [
+            token | {"special": token["special"] and token["content"] not in special}
+            for token in self.added_tokens
+        ]
+        tokenizer = library_tokenizer(self.settings | {"version": "1.0", "added_tokens": added})
+        tokenizer.encode_special_tokens = True  # as plain text
+        return tokenizer
 
-    def encode_plain(self, text):  # str -> list of ids
-        """The ids of a text without added tokens."""
+    def encode(self, text, special):  # str, set of tokens -> list of ids
         with errors_of_library():
-            self.check_bytes(text)
-            return self.library.encode(text, add_special_tokens=False).ids
+            return self.that_reads(special).encode(text, add_special_tokens=False).ids
 
-    def check_bytes(self, text):
-        """Raise UnicodeError for a character that the vocabulary lacks: the library would leave it out."""
-        model = self.settings["model"]
-        if self.byte_decoder.keys() <= self.encoder.keys() or model["unk_token"] in model["vocab"]:
-            return
-        normalizer, pre_tokenizer = self.library.normalizer, self.library.pre_tokenizer
-        normalized = normalizer.normalize_str(text) if normalizer else text
-        pieces = pre_tokenizer.pre_tokenize_str(normalized) if pre_tokenizer else [(normalized, None)]
-        missing = [c for piece, _ in pieces for c in piece if c not in self.encoder]
-        if model["byte_fallback"]:  # a character of which there is no token may be written as <0xC3> ...
-            missing = [
-                c for c in missing if any(f"<0x{byte:02X}>" not in self.encoder for byte in c.encode())
-            ]
-        if missing:
-            # the character may be one of the text, of its normal form, or the space that is put before it
-            raise UnicodeError(self.no_token_for(missing[0], f"{text}{normalized} "))
+    def decode(self, ids):  # -> str
+        with errors_of_library():
+            return self.tokenizer.decode(ids)

@@ -11,7 +11,7 @@ from extras.page.assemble import contents, page
 from extras.untied import apart
 from files import printable, say, shown, shown_size, write_whole
 from names import MODELS_DIR
-from text import announce_reading, encoded, read_prompt, say_if_plain, to_the_end
+from text import announce_reading, check_something_left, encoded, read_prompt, say_if_plain, to_the_end
 from utils import open_model
 from weights import count, random_params
 
@@ -53,6 +53,7 @@ def command(
     check_options(out, n_tokens_to_generate)
     encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     ids = encoded(prompt, encoder, special, n_most=hparams["n_ctx"])
+    check_something_left(ids)
     gpt2.check_inputs(ids, n_tokens_to_generate, hparams["n_vocab"], hparams["n_ctx"])
     say_if_plain([prompt], encoder, special)
     announce_reading(len(ids), hparams)

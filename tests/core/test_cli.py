@@ -71,7 +71,7 @@ OPTIONS = ["--model_size", "tiny", "--n_tokens_to_generate", "5"]
 class Letters:
     """A tokenizer of a model that sees a thousand letters, and cannot be loaded."""
 
-    stop_ids, special_tokens = (), set()
+    stop_ids, special_tokens, is_exact = (), set(), True
 
     def encode(self, text, allowed_special, n_most):
         return [*text.encode("utf-8", "surrogateescape")]
@@ -95,7 +95,7 @@ def asked(monkeypatch):
 
         return streams
 
-    def text_of(pieces, encoder, stop):
+    def text_of(pieces, encoder, stop, before):
         calls[-1]["stop"] = stop
         return pieces
 
@@ -656,7 +656,7 @@ def written(words, monkeypatch):  # -> list of ids for each text, whatever ends 
     """The ids that a command line makes the model write."""
     texts = []
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "text_of", lambda new_ids, encoder, stop: texts.append([*new_ids]) or [""])
+        patch.setattr(cli, "text_of", lambda new_ids, encoder, stop, before: texts.append([*new_ids]) or [""])
         assert run(words) == 0
     return texts
 

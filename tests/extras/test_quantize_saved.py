@@ -10,7 +10,7 @@ import utils
 from encoder import Encoder
 from extras import huggingface, lora, quantize
 from extras.huggingface import adapters, loading
-from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s
+from extras.huggingface.prepared import PreparedEncoder, as_gpt2s
 from extras.huggingface.quantized_file import parts_of
 from extras.quantized import KINDS
 from extras.untied import apart

@@ -150,11 +150,28 @@ def test_what_is_no_pickle_is_named_as_what_it_is(tmp_path, name, what, with_con
 
 def test_of_files_of_llama_cpp_one_is_named(tmp_path):
     folder = touch(huggingface(tmp_path / "model", "model.safetensors"), "gpt2.Q8_0.gguf")
-    advice = f"it is in llama.cpp's format; give it as --model_size {folder}/gpt2.Q8_0.gguf"
-    assert f"{folder}: it has no model.safetensors, but gpt2.Q8_0.gguf; {advice}" in refusal(folder)
+    assert refusal(folder).startswith(f"{folder}/gpt2.Q8_0.gguf: it does not begin with the letters GGUF")
     folder = touch(tmp_path / "several", "a.gguf", "b.gguf", "README.md")
     problem = "it has several models of llama.cpp, a.gguf, b.gguf"
     assert refusal(folder) == f"{folder}: {problem}; give one, such as {folder}/a.gguf"
+
+
+def test_a_file_of_llama_cpp_by_another_name_is_known_by_its_content(tmp_path):
+    path = tmp_path / "tiny.bin"
+    path.write_bytes(b"GGUF" + bytes(20))
+    assert refusal(path) == f"model_size is '{path}', a file of llama.cpp: let its name end in .gguf"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["pipe", "pipe.gguf", "folder/pipe.gguf"])
+def test_a_named_pipe_is_not_waited_for(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / name)
+    given = tmp_path / name.split("/")[0]
+    words = (
+        "neither a folder nor a file" if given.name.startswith("pipe") else "not a model: it holds pipe.gguf"
+    )
+    assert words in refusal(given)
 
 
 @pytest.mark.parametrize("name", [*BESIDE, *ACCELERATE, "train.bin", "training.pt"])

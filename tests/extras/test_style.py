@@ -67,8 +67,15 @@ def test_a_shade_is_the_surprise_up_to_seven_nats(p, surprise):
         ("狐" * 9, r"\u72d0\u72d0\u72d0\u72d…"),
     ],
 )
-def test_a_label_shows_spaces_and_escapes_what_the_fonts_cannot_draw(token, label):
+def test_a_label_shows_spaces_and_escapes_what_the_fonts_cannot_draw(monkeypatch, token, label):
+    monkeypatch.setattr(style, "MONO", style.MONO[:2])  # the two that come with matplotlib
     assert style.spelled(token) == label
+
+
+def test_a_font_of_this_machine_draws_what_the_others_lack():
+    if len(style.MONO) == 2:
+        pytest.skip("no font for Chinese is installed")
+    assert style.spelled(" 狐狸") == "␣狐狸" and style.spelled("\u200b") == r"\u200b"
 
 
 def test_names_of_several_words_are_in_a_sans_and_tokens_in_a_monospace():

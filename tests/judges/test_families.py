@@ -214,6 +214,27 @@ def test_with_a_byte_level_vocabulary_of_its_own_it_runs(transformers, tmp_path,
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("name", ["uer", "rinna", "gpt-sw3", "kogpt2, class named", "olm"])
+def test_with_another_kind_of_tokenizer_it_writes_what_transformers_writes(
+    transformers, tmp_path, capfd, name
+):
+    pytest.importorskip("sentencepiece", reason="sentencepiece, which trains tokenizers, is not installed")
+    from other_tokenizer_layouts import LAYOUTS
+
+    layout = LAYOUTS[name]()
+    model = lively_model(vocab_size=layout.n_vocab, bos_token_id=None, eos_token_id=None)
+    model.save_pretrained(layout.write(tmp_path))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = layout.texts[0][:20]
+    ids = theirs(text, add_special_tokens=False, return_tensors="pt").input_ids
+    written = model.generate(ids, max_new_tokens=8, do_sample=False)[0]
+    before, after = (theirs.decode(each, skip_special_tokens=True) for each in (ids[0], written))
+    capfd.readouterr()
+    assert run([text, "-n=8", f"--model_size={tmp_path}"]) == 0
+    assert capfd.readouterr().out == after[len(before) :] + "\n"
+
+
+@pytest.mark.parity
 def test_with_a_task_head_it_runs_from_python(transformers, tiny, tmp_path):
     config = lively_model().config
     model = transformers.GPT2ForSequenceClassification(config).eval()
@@ -252,11 +273,11 @@ def test_an_adapter_runs(transformers, tiny, tmp_path, capfd, is_named):
 # ---- what does not run -------------------------------------------------------------------------------------
 
 
-def other_tokenizer(folder, model, encoder):
-    """WordPiece, as uer/gpt2-chinese-cluecorpussmall has it."""
+def other_class(folder, model, encoder):
+    """Words that another program cuts out, as in cl-tohoku's models."""
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n中\n", encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertJapaneseTokenizer"}))
     params = loading.load_params(folder, read_config(folder))
     assert_same_logits(gpt2.gpt2(IDS, **params, n_head=N_HEAD), logits_of(model))
 
@@ -294,7 +315,9 @@ def llama_in_gguf(folder, model, encoder):
 
 
 REFUSED = {
-    "one with another kind of tokenizer": [(other_tokenizer, "tokenizer_class is 'BertTokenizer'")],
+    "one whose tokenizer is a class of its own": [
+        (other_class, "is 'BertJapaneseTokenizer', expected one of")
+    ],
     "another kind of adapter": [(dora, "use_dora is True, and only plain LoRA is supported; merge it into")],
     "another format": [(other_format, "it is in the format of ONNX"), (quantized, "quantization_config is")],
     "another architecture": [
@@ -323,6 +346,7 @@ ALSO = {  # families with a test of their own, above
     "a LoRA adapter",
     "a GPT-2 on the hub",
     "one with a byte-level vocabulary of its own",
+    "one with another kind of tokenizer",
     "one with another activation, norm or scale of attention",
     "one that is only a pickle on the hub",
     "one with a task head",

@@ -144,7 +144,7 @@ def test_the_calls_of_the_extras_run_on_the_bundled_model(tmp_path, monkeypatch)
     calls = [call for *_, call in ROWS if not re.search("^python |openai-community|folder", call)]
     for call in calls:
         assert eval(call, names) is not None or call.startswith(("export.save", "gguf_files.save"))
-    assert len(calls) == 34
+    assert len(calls) == 37
 
 
 def test_the_texts_shown_do_not_depend_on_last_bits(tiny):

@@ -96,7 +96,7 @@ def test_parts_of_characters_that_only_merges_use_need_no_row():
     assert vocabulary.assign_rows(tokens, {}, 2) == {"a": 0, "Ã©": 1}
     assert vocabulary.assign_rows(tokens, {}, 4) == tokens
     for whole in ("b", "Ã«", "Ġthe", "<pad>", "中"):
-        with pytest.raises(ValueError, match="its 3 tokens do not all have different ids below 2"):
+        with pytest.raises(ValueError, match="it has 3 tokens, but its model has 2 rows for them"):
             vocabulary.assign_rows(tokens | {whole: 4}, {}, 2)
 
 

@@ -28,7 +28,7 @@ from checkpoint import in_openai_layout
 from encoder import Encoder
 from extras import huggingface
 from extras.huggingface import export, loading
-from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s
+from extras.huggingface.prepared import PreparedEncoder, as_gpt2s
 from extras.huggingface.variants import exact_gelu
 from extras.untied import UntiedEmbedding
 from weights import flatten

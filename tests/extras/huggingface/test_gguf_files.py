@@ -17,7 +17,7 @@ import utils
 from encoder import Encoder
 from extras.huggingface import export, gguf_files, gguf_reader
 from extras.huggingface.gguf_files import KINDS, save
-from extras.huggingface.other_tokenizers import PreparedEncoder, as_gpt2s
+from extras.huggingface.prepared import PreparedEncoder, as_gpt2s
 from extras.quantize import quantize
 from weights import flatten
 
@@ -45,9 +45,7 @@ def path(tmp_path):
 
 def test_every_variant_but_another_activation_comes_back_as_it_was(path, tiny):
     hparams, params = every_variant(SIZES | {"n_vocab": 4000})
-    with pytest.raises(
-        ValueError, match="its activation function is gelu, and for a GPT-2 llama.cpp has gel"
-    ):
+    with pytest.raises(ValueError, match="its activation function is gelu, but llama.cpp has only gelu_new"):
         save(path, tiny[0], hparams, params)
     for block in params["blocks"]:
         del block["mlp"]["act"]
@@ -149,9 +147,15 @@ def prepared(tiny):
 @pytest.mark.parametrize(
     "new_encoder, message",
     [
-        (prepared, "its tokenizer prepares a text in another way than GPT-2's, which llama.cpp cannot"),
-        (with_stops([]), "no token of its vocabulary ends a text: llama.cpp would take that with the id 11"),
-        (with_stops(["a", "b", "c", "d"]), "4 tokens end a text, and a .gguf file can name 3"),
+        (
+            prepared,
+            "the model's tokenizer works in another way than GPT-2's, which is all that llama.cpp has for it",
+        ),
+        (
+            with_stops([]),
+            "no token ends the model's texts, .* at the id 11: set eos_token_id in its config.json",
+        ),
+        (with_stops(["a", "b", "c", "d"]), "4 tokens end a text, but a .gguf file names 3"),
     ],
 )
 def test_a_tokenizer_that_llama_cpp_lacks_is_refused(path, tiny, params, new_encoder, message):
@@ -313,3 +317,13 @@ def test_each_name_of_an_array_is_llama_cpps():
         assert {name.rpartition(".")[0] for name in names} == {
             name for name in theirs if name.startswith("blk")
         }
+
+
+def test_what_llama_cpp_would_do_differently_is_said(path, tiny, params, capsys):
+    tokens = [*list(tiny[0].encoder)[: SIZES["n_vocab"] - 3], "<|im_end|>", "abc", "bcbcd"]
+    groups = [{"<|im_end|>", "abc", "bcbcd"}]
+    encoder = Encoder({token: i for i, token in enumerate(tokens)}, [], "replace", ["abc"], "abc", groups)
+    save(path, encoder, SIZES, params)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "llama.cpp ends a text at <|im_end|> too, because of the name"
+    assert said[1].startswith("llama.cpp looks for the longest added token first: where 'abc' and another")

@@ -187,13 +187,34 @@ def test_without_types_the_end_of_a_text_is_special(path, model, parts):
 
 
 @pytest.mark.parametrize(
-    "names, stops", [(["eos"], {1}), (["eos", "eot"], {1, 2}), (["eot"], {1}), ([], {260})]
+    "names, stops", [(["eos"], {1, 260}), (["eos", "eot"], {1, 2, 260}), (["eot"], {1, 260}), ([], {260})]
 )
 def test_the_ids_that_end_a_text_are_read(path, parts, names, stops):
     fields, tensors = parts
     del fields[EOS]
     fields |= {f"tokenizer.ggml.{name}_token_id": (4, 1 + i) for i, name in enumerate(names)}
     assert load(put_together(path, fields, tensors))[0].stop_ids == stops
+
+
+def test_the_longest_added_token_is_looked_for_first_as_in_llama_cpp(path, parts):
+    fields, tensors = parts
+    tokens, types = [*fields[TOKENS][1]], [1] * 261
+    tokens[2], tokens[3], types[2], types[3] = "abc", "bcbcd", 4, 4
+    fields = fields | {TOKENS: ((LIST, TEXT), tokens), TYPES: ((LIST, 5), types)}
+    encoder = load(put_together(path, fields, tensors))[0]
+    assert [encoder.decoder[i] for i in encoder.encode("abcbcd")] == ["a", "bcbcd"]
+    assert refusal(path, fields | {PRE: ((LIST, 4), [1])}, tensors).count("tokenizer.ggml.pre is [1]") == 1
+
+
+@pytest.mark.parametrize("kind", [1, 4, 5])  # NORMAL, USER_DEFINED, UNUSED
+def test_a_token_with_a_name_that_llama_cpp_knows_is_special_and_ends_a_text(path, parts, kind):
+    fields, tensors = parts
+    tokens, types = [*fields[TOKENS][1]], [1] * 261
+    tokens[2], types[2] = "<|im_end|>", kind
+    fields = fields | {TOKENS: ((LIST, TEXT), tokens), TYPES: ((LIST, 5), types)}
+    encoder = load(put_together(path, fields, tensors))[0]
+    assert {2, 260} <= encoder.stop_ids and "<|im_end|>" in encoder.special_tokens
+    assert 2 not in encoder.encode("a<|im_end|>") and encoder.encode("<|im_end|>", "all") == [2]
 
 
 @pytest.mark.parametrize("pre", sorted(gguf_reader.GPT2S))
@@ -211,7 +232,7 @@ def test_what_llama_cpp_would_do_otherwise_is_said(path, model, parts, capsys):
     assert capsys.readouterr().err == f"{path}: {said}\n"
     del fields[PRE]
     assert_same_model(model, load(put_together(path, fields, tensors)))
-    assert "no tokenizer.ggml.pre, so a text is cut into words as GPT-2 does it\n" in capsys.readouterr().err
+    assert "no tokenizer.ggml.pre, so a text is cut into words as in GPT-2\n" in capsys.readouterr().err
 
 
 def test_parts_that_only_merges_use_need_no_rows(path, model):
@@ -326,8 +347,8 @@ AGAIN = "; get a fresh copy"
         ({"tokenizer.ggml.model": None}, "its tokenizer.ggml.model is None, expected gpt2"),
         ({PRE: (TEXT, "llama-bpe")}, f"its tokenizer.ggml.pre is llama-bpe, expected gpt-2{GET}"),
         ({PRE: (TEXT, "default")}, "its tokenizer.ggml.pre is default, expected gpt-2"),
-        ({TOKENS: None}, "the length of tokenizer.ggml.tokens is None"),
-        ({TOKENS: (TEXT, "x")}, "the length of tokenizer.ggml.tokens is None"),
+        ({TOKENS: None}, "it has no tokenizer.ggml.tokens, so it lacks its tokenizer"),
+        ({TOKENS: (TEXT, "x")}, "it has no tokenizer.ggml.tokens, so it lacks its tokenizer"),
         ({TOKENS: ((LIST, 4), [1] * 261)}, "tokenizer.ggml.tokens is missing, or of the wrong type"),
         ({"tokenizer.ggml.merges": None}, "tokenizer.ggml.merges is missing, or of the wrong type"),
         ({"tokenizer.ggml.merges": ((LIST, TEXT), ["Ġ t"])}, "no merge makes the token"),
