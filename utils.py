@@ -105,16 +105,15 @@ def find_model(model_size, models_dir):  # -> layout, Path or "owner/name@revisi
         return "openai", ROOT / "models" / "tiny"
     if model_size in RELEASED:
         return "released", Path(models_dir).expanduser() / model_size
-    if folder := folder_of(model_size):
-        if file := gguf_of(folder):
-            return "gguf", file
+    folder = folder_of(model_size)
+    if file := gguf_of(folder or model_size):
+        return "gguf", file
+    if folder:
         if layout := layout_of(folder):
             return layout, folder
         from extras.recognise import not_a_model
 
         raise not_a_model(folder)
-    if file := gguf_of(model_size):
-        return "gguf", file
     if os.path.exists(model_size):
         from extras.recognise import not_a_folder
 

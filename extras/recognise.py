@@ -112,7 +112,7 @@ def file_advice(path):  # -> str, or None
     if PICKLE_SHARD.fullmatch(name):
         index = os.path.join(folder, PICKLE_INDEX)
         return file_advice(index) if os.path.isfile(index) else f"get {PICKLE_INDEX} and all that it names"
-    if name.endswith(GGUF):
+    if name.lower().endswith(GGUF):
         return f"it is in llama.cpp's format; give it as --model_size {quoted(path)}"
     if found := not_weights(name):
         return found

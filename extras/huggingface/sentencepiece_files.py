@@ -10,7 +10,8 @@ import unicodedata
 
 from encoder import is_utf8
 from extras.huggingface.prepared import strip_beside
-from files import AGAIN, LARGEST_TEXT, LFS_POINTER, ModelError, needs, shown
+from extras.huggingface.tensors import recognise_file
+from files import AGAIN, LARGEST_TEXT, ModelError, needs, shown
 
 CONTROL = 3  # the type of a piece that is no text
 SETTINGS = ("model_type", "byte_fallback", "treat_whitespace_as_suffix", "add_dummy_prefix")
@@ -47,13 +48,13 @@ def unusual(spec):  # -> list of str
 
 
 def read_content(path):  # Path -> bytes
-    """The bytes of a file. Raises ModelError for one that is too large, or a pointer of git's."""
+    """The bytes of a file. Raises ModelError for one that is too large, and for another kind of file."""
     if os.path.getsize(path) > LARGEST_TEXT:
         raise ModelError(path, "it is too large for a file of this kind", AGAIN)
-    content = path.read_bytes()
-    if content.startswith(LFS_POINTER.encode()):
-        raise ModelError(path, "only a pointer to the file, as git leaves it without LFS", "run git lfs pull")
-    return content
+    found = recognise_file(path)
+    if found:
+        raise ModelError(path, *found)
+    return path.read_bytes()
 
 
 def parse(path, content):  # -> sentencepiece_model_pb2.ModelProto
