@@ -107,23 +107,28 @@ def call(function, argv, program):
 
     Annotations say how words are read: int and float as numbers, bool as an option without a value, and all
     others literally. The first word is the first argument, even if it looks like a number or begins with a
-    dash, unless it begins with two or is an option of one letter. Raises ValueError for an unexpected word.
+    dash, unless it begins with two or is an option of one letter. A function of *words gets all words that
+    are not options. Raises ValueError for an unexpected word.
     """
     parameters = inspect.signature(function).parameters
     in_order = [name for name, parameter in parameters.items() if parameter.kind != parameter.KEYWORD_ONLY]
+    takes_all = parameters[in_order[0]].kind == inspect.Parameter.VAR_POSITIONAL
+    parameters = {name: each for name, each in parameters.items() if not (takes_all and name in in_order)}
     words = [full_name(word, parameters) for word in argv]
     first = [word for word in words[:1] if not word.startswith("--")]
     if first:
         say_if_doubtful(first[0], words[1:], in_order[0], parameters)
-    rest = joined(words[len(first) :], parameters, missing="" if first else in_order[0])
+    rest = joined(words[len(first) :], parameters, missing="" if first or takes_all else in_order[0])
     positional, options = sort_words(rest, program)
     positional = [*first, *positional]
-    check_positional(positional, options, in_order, parameters)
+    in_place = {} if takes_all else dict(zip(in_order, positional))
+    if not takes_all:
+        check_positional(positional, options, in_order, parameters)
     values = {}
-    for name, word in (dict(zip(in_order, positional)) | options).items():
-        hint = "" if name in options else quotes_hint(word, in_order)
+    for name, word in (in_place | options).items():
+        hint = quotes_hint(word, in_order) if name in in_place else ""
         values[name] = read_value(name, word, parameters[name].annotation, hint)
-    function(**values)
+    function(*(positional if takes_all else ()), **values)
 
 
 def quotes_hint(word, in_order):  # -> str

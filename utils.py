@@ -69,7 +69,7 @@ def open_model(model_size, models_dir, lora=None, weights=None):  # -> Encoder, 
         from extras.huggingface import adapters
 
         chosen = adapters.choose(lora)
-        base = adapters.base_of(chosen) if model_size is None else model_size
+        base = adapters.base_of(chosen, models_dir) if model_size is None else model_size
         return adapters.adapted(chosen, base, *open_model(base, models_dir, weights=weights))
     if weights is not None:
         from extras.quantize import quantize

@@ -30,7 +30,7 @@ def check(model_size, models_dir, lora=None):  # yields lines
     """
     chosen = []
     if lora is not None:
-        chosen, model_size = cached_adapters(lora, model_size)
+        chosen, model_size = cached_adapters(lora, model_size, models_dir)
     if model_size is None:
         model_size = utils.DEFAULT
     layout, place = utils.find_model(model_size, models_dir)
@@ -113,13 +113,13 @@ def check_gguf(path):  # yields lines
     yield from compare_digests({path: digest_from_hub(path)})
 
 
-def cached_adapters(lora, model_size):  # -> list of adapters.Chosen, the name of the model
+def cached_adapters(lora, model_size, models_dir):  # -> list of adapters.Chosen, the name of the model
     """The adapters that are named, each in its folder, for one from the hub in the cache; and their model."""
     from extras.huggingface.adapters import base_of, choose, place_of
     from extras.huggingface.hub import cached_folder
 
     chosen = choose(lora, lambda name: str(cached_folder(place_of(name), "--lora")))
-    return chosen, base_of(chosen) if model_size is None else model_size
+    return chosen, base_of(chosen, models_dir) if model_size is None else model_size
 
 
 def check_adapters(chosen, model, models_dir):  # yields lines

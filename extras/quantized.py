@@ -10,7 +10,7 @@ shares a scale with others:
 
 The weights that make one output, a column of w, are stored side by side: they are a row of an object such as
 `Int8`, which stands for wᵀ. In place of wte, this object answers [ids], len and .T. Its transpose, a
-`Transposed`, answers x @ w.
+`Transposed`, answers x @ w; a backward pass, x @ wᵀ.
 
 NumPy cannot multiply floats by codes: it has to widen them to floats first. So a matrix is widened and
 multiplied one tile, some of its rows, at a time. For a few rows of x, the loops in compiled.py do both at
@@ -56,7 +56,7 @@ class Rows:
     float32 again; and two methods that call compiled.py, `widened_by_loop` and `products_by_loop`.
     """
 
-    __array_ufunc__ = None  # x @ self is then an error; NumPy would make an array of it, row by row
+    __array_ufunc__ = None  # NumPy then leaves x @ self to __rmatmul__
     n_few = 16  # for more rows of x, widening and BLAS are faster than the compiled loop
 
     def __init__(self, shape, codes, scales):
@@ -94,6 +94,11 @@ class Rows:
             rows = slice(start, start + TILE)
             y[:, rows] = x @ self.tile(rows).T
         return y
+
+    def __rmatmul__(self, x):  # [..., n_rows] -> [..., n_columns]
+        """x times this matrix: the way back through the model, when an adapter beside it learns."""
+        starts = range(0, len(self), TILE)
+        return sum(x[..., start : start + TILE] @ self.tile(slice(start, start + TILE)) for start in starts)
 
     def tile(self, rows):  # slice -> [n, n_columns]
         """What `widened` returns, faster if there is Numba."""

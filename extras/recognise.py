@@ -24,7 +24,7 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"  # of
 PICKLE_SHARD = re.compile(r"pytorch_model-\d+-of-\d+\.bin")
 OF_TRAINING = re.compile(  # files beside a model that look like its pickles
     r"(optimizer|scheduler|scaler|sampler|dl_state_dict|training_args|training|random_states|rng_state"
-    r"|custom_checkpoint)(_\d+)*\.(bin|pt|pth|pkl)|(train|val)\.bin|meta\.pkl"
+    r"|custom_checkpoint)(_\d+)*\.(bin|pt|pth|pkl)|(train|val)\.bin|meta\.pkl|training\.npz"
 )
 OLD = "transformers 4 converts it: GPT2LMHeadModel.from_pretrained(FOLDER, {}=True).save_pretrained(FOLDER)"
 GET = "get the model's safetensors instead"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 from safetensors.numpy import save_file
 
+from extras import lora
 from weights import shapes
 
 MODULES = {
@@ -34,6 +35,28 @@ def write_adapter(folder, hparams, modules=("c_attn",), arrays=None, rng=None, *
             added[ours] = 2 * (b @ a).T
     save(folder, tensors, config | fields)
     return added
+
+
+def random_adapter(hparams, names=None, rng=None, r=3, scale=2.0, std=0.3):
+    """A lora.Adapter of these matrices, by default all matrices of blocks."""
+    rng, updates = rng or np.random.default_rng(0), {}
+    for name in matrices(hparams) if names is None else names:
+        a, b = (rng.normal(0, std, shape).astype(np.float32) for shape in zip(shapes(hparams)[name], (r, r)))
+        updates[name] = lora.Update(a, b.T, scale)
+    return lora.Adapter(updates, {})
+
+
+def matrices(hparams):  # -> list of names
+    return [name for name, shape in shapes(hparams).items() if name.startswith("h") and len(shape) == 2]
+
+
+def queries_and_values(hparams, r=2, **options):
+    """A lora.Adapter of rank 2 r that changes queries and values as two of rank r would, and no key."""
+    names = [f"h{layer}/attn/c_attn/w" for layer in range(hparams["n_layer"])]
+    both, n_embd = random_adapter(hparams, names, r=2 * r, **options), hparams["n_embd"]
+    for update in both.updates.values():
+        update.b[r:, :n_embd] = update.b[:, n_embd : 2 * n_embd] = update.b[:r, 2 * n_embd :] = 0
+    return both
 
 
 def save(folder, tensors, config):

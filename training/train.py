@@ -6,9 +6,10 @@
 
 Ctrl-C stops; the same command, with the same text, continues from the last save, at most 250 steps back. The
 folder is a model from the first minute: try it while it trains. When training is finished, delete its
-training.pt.
+training.npz.
 
-The model is that of gpt2.py, written again in PyTorch, which computes the gradients.
+The model is that of gpt2.py; extras/gradients.py goes through it backwards, and extras/optimizers.py changes
+its weights.
 """
 
 if __name__ == "__main__":  # first, so that a missing library is reported in one line
@@ -22,22 +23,25 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 
 from checkpoint import in_openai_layout, write_checkpoint
 from encoder import Encoder, vocabulary, write_encoder
+from extras import resume
+from extras.gradients import leaves
+from extras.optimizers import adamw, adamw_memory, muon, muon_memory, warmup_and_decay
+from extras.parallel import all_cores, usable_cores
 from extras.scoring import bits_per_byte, document_ids, nats, read_documents
-from training.state import digest, load_state, save_state
+from files import ModelError
 from utils import open_model
-from weights import PRESETS, check_hparams, flatten, nest, random_params, shapes, to_params
+from weights import PRESETS, check_hparams, random_params, shapes, to_params
 
 HELP = """\
 python -m training.train TEXT FOLDER [--option value]    train a GPT-2 on a text
@@ -54,7 +58,6 @@ FOLDER            where the model goes; an unfinished one is continued
 --n_windows 16    windows of n_ctx tokens in a step
 --repeats 0.02    share of windows that repeat a span of random tokens
 --seed 0          a different seed gives a different model of the same kind
---compile         faster, after a minute; needs a C++ compiler
 """
 TINY = PRESETS["tiny"]
 LIMITS = {  # name: least, most; besides those of `check_hparams`
@@ -64,7 +67,8 @@ LIMITS = {  # name: least, most; besides those of `check_hparams`
     "n_windows": (1, 10**6),
     "repeats": (0, 1),
 }
-STATE = "training.pt"
+STATE = "training.npz"
+OLD_STATE = "training.pt"
 BEFORE_STATE = {"hparams.json", "encoder.json", "vocab.bpe", "counts.npz", "training.part"}  # may precede it
 SAVE_EVERY = 250  # steps
 
@@ -116,7 +120,7 @@ def batch(ids, step, n_vocab, settings):  # -> [n_windows, n_ctx + 1]
         start = starts(len(ids), n_ctx, n_pass, seed)[i]
         text = ids[start : start + n_ctx + 1]
         windows.append(repeated_span(n_ctx + 1, n_vocab, rng) if rng.random() < settings["repeats"] else text)
-    return torch.from_numpy(np.stack(windows))
+    return np.stack(windows)
 
 
 @lru_cache(maxsize=2)
@@ -135,110 +139,69 @@ def repeated_span(n, n_vocab, rng):  # -> [n]
     return np.resize(rng.integers(n_vocab - 1, size=n // rng.integers(2, 17)), n)
 
 
-# ---- the model, as in gpt2.py ------------------------------------------------------------------------------
-
-
-def linear(x, w, b):
-    return x @ w + b
-
-
-def layer_norm(x, g, b):
-    return F.layer_norm(x, g.shape, g, b)
-
-
-def ffn(x, c_fc, c_proj):
-    return linear(F.gelu(linear(x, **c_fc), approximate="tanh"), **c_proj)
-
-
-def mha(x, c_attn, c_proj, n_head):
-    q, k, v = (linear(x, w, b) for w, b in zip(c_attn["w"].values(), c_attn["b"].chunk(3)))
-    q, k, v = (part.unflatten(-1, (n_head, -1)).transpose(-2, -3) for part in (q, k, v))
-    x = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return linear(x.transpose(-2, -3).flatten(-2), **c_proj)
-
-
-def loss(params, windows, n_head):  # [n_windows, n_ctx + 1] -> nats a token
-    """Cross-entropy of every next token, averaged."""
-    inputs, targets = windows[:, :-1], windows[:, 1:]
-    x = F.embedding(inputs, params["wte"]) + params["wpe"][: inputs.shape[1]]
-    for block in params["blocks"]:
-        x = x + mha(layer_norm(x, **block["ln_1"]), **block["attn"], n_head=n_head)
-        x = x + ffn(layer_norm(x, **block["ln_2"]), **block["mlp"])
-    logits = layer_norm(x, **params["ln_f"]) @ params["wte"].T
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
 # ---- training ----------------------------------------------------------------------------------------------
 
 
-def to_leaves(params):  # {"h0/attn/c_attn/w": array, ...} -> {"h0/attn/c_attn/w/q": tensor, ...}
-    """The arrays as trainable tensors; queries, keys and values split, because Muon would mix them."""
-    leaves = {}
-    for name, array in params.items():
-        if name.endswith("c_attn/w"):
-            leaves |= {f"{name}/{part}": a for part, a in zip("qkv", np.split(array, 3, axis=1))}
-        else:
-            leaves[name] = array
-    return {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in leaves.items()}
+def by_optimizer(arrays):  # -> two of {name: array}
+    """The matrices in the blocks, for Muon, and the rest, for AdamW.
 
-
-def to_arrays(leaves, hparams):  # -> {"h0/attn/c_attn/w": float16 array, ...}
-    """The inverse of `to_leaves`, in the precision in which the model is saved."""
-    arrays = {name: leaf.detach().numpy() for name, leaf in leaves.items()}
-    for name in shapes(hparams):
-        if name.endswith("c_attn/w"):
-            arrays[name] = np.concatenate([arrays.pop(f"{name}/{part}") for part in "qkv"], axis=1)
-    return {name: arrays[name].astype(np.float16) for name in shapes(hparams)}
-
-
-def make_optimizers(leaves):
-    """Muon for the matrices in the blocks, AdamW for the rest.
-
-    In a trial of 2.5 million tokens the two reached 1.52 bits per byte, AdamW alone 1.67. Muon makes the
-    update of a matrix orthogonal, so that no direction dwarfs the others (Jordan et al. 2024, "Muon: An
-    optimizer for hidden layers in neural networks"). It is scaled as in Liu et al. 2025, "Muon is Scalable
-    for LLM Training", which makes its learning rate comparable to AdamW's.
+    In a trial of 2.5 million tokens the two reached 1.52 bits per byte, AdamW alone 1.67.
     """
-    matrices = {name: leaf for name, leaf in leaves.items() if name.startswith("h") and leaf.ndim == 2}
-    others = [leaf for name, leaf in leaves.items() if name not in matrices]
-    return [
-        torch.optim.Muon(matrices.values(), lr=6e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0, fused=True),
-    ]
+    matrices = {name: array for name, array in arrays.items() if name.startswith("h") and array.ndim == 2}
+    return matrices, {name: array for name, array in arrays.items() if name not in matrices}
 
 
-def learning_rate(step, n_steps):  # -> share of the full rate
-    """Linear warm-up for 100 steps (or a tenth of the run), constant to a third of it, linear to zero."""
-    return min(1, (step + 1) / min(100, n_steps / 10), (n_steps - step) / (n_steps * 2 / 3))
+def new_memory(arrays):  # -> {name: array}
+    """What both optimizers remember, before the first step."""
+    matrices, others = by_optimizer(arrays)
+    return muon_memory(matrices) | adamw_memory(others)
 
 
-def train(ids, folder, hparams, settings, n_steps, loss_of, measure):
+def learn(arrays, gradients, memory, step, n_steps, pool):
+    """A step of both optimizers, which changes arrays and memory in place. pool: threads, for Muon's part."""
+    matrices, others = by_optimizer(gradients)
+    share = warmup_and_decay(step, n_steps)
+
+    def learn_matrix(name):
+        muon(arrays, {name: matrices[name]}, memory, learning_rate=6e-3 * share, weight_decay=0.1)
+
+    list(pool.map(learn_matrix, matrices))  # a list, so that it waits, and raises what they raise
+    adamw(arrays, others, memory, step + 1, learning_rate=3e-3 * share, betas=(0.9, 0.95), weight_decay=0)
+
+
+def train(ids, folder, hparams, settings, n_steps, measure):
     """Take the remaining steps up to n_steps; every SAVE_EVERY of them, save and print measure(params)."""
-    leaves = to_leaves(flatten(random_params(hparams, np.random.default_rng(settings["seed"]))))
-    optimizers, path, begun_with = make_optimizers(leaves), folder / STATE, settings | {"text": digest(ids)}
-    n_taken = load_state(path, begun_with, leaves, optimizers) if path.exists() else 0
+    params = random_params(hparams, np.random.default_rng(settings["seed"]))
+    arrays = leaves(params)  # the arrays of params themselves
+    memory = new_memory(arrays)
+    path, begun_with = folder / STATE, settings | {"text": resume.digest(ids)}
+    n_taken = restore(path, begun_with, arrays | memory) if path.exists() else 0
 
     def save(step):
-        save_state(path, begun_with, step, leaves, optimizers)
-        arrays = to_arrays(leaves, hparams)
-        write_checkpoint(folder / "model.ckpt", in_openai_layout(arrays))
-        print(f"{step} steps: {measure(to_params(arrays, hparams, folder))}", flush=True)
+        resume.save(path, begun_with, step, arrays | memory)
+        saved = {name: arrays[name].astype(np.float16) for name in shapes(hparams)}
+        write_checkpoint(folder / "model.ckpt", in_openai_layout(saved))
+        print(f"{step} steps: {measure(to_params(saved, hparams, folder))}", flush=True)
 
     save(n_taken)  # if saving fails, let it fail now, not after an hour
     bar = tqdm(range(n_taken, n_steps), "training", n_steps, initial=n_taken, disable=None)
-    for step in bar:
-        windows = batch(ids, step, hparams["n_vocab"], settings)
-        with torch.autocast("cpu", torch.bfloat16):
-            surprise = loss_of(nest(leaves), windows, hparams["n_head"])
-        surprise.backward()
-        bar.set_postfix_str(f"{surprise.item():.2f} nats a token")
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * learning_rate(step, n_steps)
-            optimizer.step()
-            optimizer.zero_grad()
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == n_steps:
-            save(step + 1)
+    with all_cores(settings["n_windows"]) as loss_and_gradients, ThreadPoolExecutor(usable_cores()) as pool:
+        for step in bar:
+            windows = batch(ids, step, hparams["n_vocab"], settings)
+            inputs, targets = windows[:, :-1], windows[:, 1:]
+            surprise, gradients = loss_and_gradients(inputs, targets, params, hparams["n_head"])
+            bar.set_postfix_str(f"{surprise:.2f} nats a token")
+            learn(arrays, gradients, memory, step, n_steps, pool)
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == n_steps:
+                save(step + 1)
+
+
+def restore(path, begun_with, arrays):  # -> steps taken
+    """Give arrays, in place, the numbers that were saved. Raises what `resume.load` raises."""
+    n_taken, found = resume.load(path, begun_with, arrays)
+    for name, array in arrays.items():
+        array[...] = found[name]
+    return n_taken
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -258,7 +221,6 @@ def command(
     n_windows: int = 16,
     repeats: float = 0.02,
     seed: int = 0,
-    compile: bool = False,
 ):
     """Learn a vocabulary, or take that of an unfinished model; then train."""
     if not text or not folder:
@@ -283,7 +245,7 @@ def command(
         surprise = partial(nats, params=params, n_head=n_head)
         return f"{bits_per_byte(unseen, encoder, surprise):.3f} bits per byte" if unseen else "saved"
 
-    train(ids, folder, hparams, settings, n_steps, torch.compile(loss) if compile else loss, measure)
+    train(ids, folder, hparams, settings, n_steps, measure)
 
 
 def vocabulary_of(folder, hparams):  # -> Encoder
@@ -312,12 +274,18 @@ def begin(folder, encoder, hparams, ids):
 
 
 def check(hparams, options, folder):
-    """Raise ValueError for a number out of range, and for a folder that holds something else."""
+    """Raise ValueError for a number out of range, and for a folder that holds something else.
+
+    Raises ModelError for the state of an older version.
+    """
     check_hparams(hparams)
     for name, (least, most) in LIMITS.items():
         if not least <= options[name] <= most:
             raise ValueError(f"{name} is {options[name]}: it must be from {least} to {most}")
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if OLD_STATE in found and STATE not in found:
+        problem = "the state of a run of an older version, which cannot continue"
+        raise ModelError(folder / OLD_STATE, problem, resume.START_AGAIN)
     foreign = found - BEFORE_STATE
     if foreign and STATE not in found:
         raise ValueError(f"{folder} holds {min(foreign)}: give an empty folder, or a new one")

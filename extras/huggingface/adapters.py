@@ -19,7 +19,7 @@ from extras.huggingface.tensors import read_safetensors, safetensors_library
 from extras.recognise import unknown_adapter
 from extras.untied import apart
 from files import AGAIN, MIXED_UP, ModelError, convert_advice, fresh_copy, say, shown
-from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENS
+from layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT, TOKENS, gguf_of
 from names import is_hub_name
 from weights import to_float32
 
@@ -74,11 +74,12 @@ def place_of(name):  # -> folder, or "owner/name@revision"
     raise unknown_adapter(name)
 
 
-def base_of(chosen):  # list of Chosen -> str
+def base_of(chosen, models_dir=None):  # list of Chosen -> str
     """The model that adapters were made for, as they say themselves.
 
-    Raises ModelError if one does not say it, and for a model that is neither on the hub nor in a folder here;
-    ValueError if they disagree.
+    models_dir: where OpenAI's models may lie; one that does is not downloaded again from the hub.
+    Raises ModelError if one does not say it, and for a model that is neither on the hub nor here; ValueError
+    if they disagree.
     """
     first, base = chosen[0].place, own_base(chosen[0].config)
     for place, _, config in chosen:
@@ -87,12 +88,25 @@ def base_of(chosen):  # list of Chosen -> str
             raise ModelError(place, f"{ADAPTER_CONFIG} does not say which model it was made for", GIVE)
         if full_name(its_base) != full_name(base):
             raise ValueError(f"{first} was made for {shown(base)}, {place} for {shown(its_base)}: {GIVE}")
-    if os.path.isdir(base):
+    if os.path.isdir(base) or gguf_of(base):
         return os.path.join(".", base)  # a folder, even if it has the name of a model
+    if base == "tiny":
+        return base
     if not is_hub_name(base):
         raise ModelError(first, f"it was made for {shown(base)}, which is not here", GIVE)
-    say(f"{shown(first)} was made for {shown(base)}, which is used unless --model_size names another")
-    return base
+    size = release_of(base, models_dir)
+    used = f"which is here as {size}, and is" if size else "which is"
+    say(f"{shown(first)} was made for {shown(base)}, {used} used unless --model_size names another")
+    return size or base
+
+
+def release_of(base, models_dir):  # "gpt2" -> "124M", or None
+    """OpenAI's own name for a model on the hub, if its files are in models_dir: the weights are the same."""
+    for size, name in ON_THE_HUB.items():
+        if models_dir and full_name(name) == full_name(base):
+            index = os.path.join(models_dir, size, f"{CHECKPOINT}.index")
+            return size if os.path.isfile(os.path.expanduser(index)) else None
+    return None
 
 
 def own_base(config):  # -> "owner/name@revision", a folder, or ""

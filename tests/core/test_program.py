@@ -18,6 +18,7 @@ import utils
 PROGRAMS = {  # the file: what its errors begin with, what lists its libraries
     "gpt2.py": ("gpt2.py", "requirements.txt"),
     "extras/scoring.py": ("extras.scoring", "requirements.txt"),
+    "extras/finetune.py": ("extras.finetune", "requirements-extras.txt"),
     "extras/picture.py": ("extras.picture", "requirements-extras.txt"),
     "extras/page/__main__.py": ("extras.page", "requirements.txt"),
     "extras/huggingface/export.py": ("extras.huggingface.export", "requirements-extras.txt"),
@@ -148,6 +149,57 @@ def test_the_words_of_other_programs_stay_prompts_and_name_the_option(monkeypatc
     assert run([word]) == 1 and asked == [word]  # no model could be opened
     note, *_ = capsys.readouterr().err.splitlines()
     assert note == f"{word!r} is taken as the prompt; the option is --{option}"
+
+
+def many(*texts: str, n: int = 1, kind: str = "", loud: bool = False):
+    print(repr((texts, n, kind, loud)))
+
+
+@pytest.fixture
+def many_is_a_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "many", types.SimpleNamespace(command=many, HELP="help"))
+
+
+@pytest.mark.parametrize(
+    "argv, wanted",
+    [
+        ([], ((), 1, "", False)),
+        (["a"], (("a",), 1, "", False)),
+        (["a", "b", "c"], (("a", "b", "c"), 1, "", False)),
+        (["a", "--n", "3", "b", "--loud", "c"], (("a", "b", "c"), 3, "", True)),
+        (["--n=3", "a", "--kind", "b", "c"], (("a", "c"), 3, "b", False)),
+        (["--loud", "a"], (("a",), 1, "", True)),
+        (
+            ["42", "-5", "0.5", "None", "[1]", "a b", ""],
+            (("42", "-5", "0.5", "None", "[1]", "a b", ""), 1, "", False),
+        ),
+        (["-", "a"], (("-", "a"), 1, "", False)),
+        (["— Bonjour", "a"], (("— Bonjour", "a"), 1, "", False)),
+    ],
+)
+def test_a_function_of_words_gets_all_that_are_not_options(many_is_a_module, capsys, argv, wanted):
+    assert run(argv, "many") == 0
+    assert capsys.readouterr() == (f"{wanted!r}\n", "")
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["a", "--texts=b"], "there is no option '--texts'"),
+        (["--texts", "b"], "there is no option '--texts'"),
+        (["a", "--lod", "b"], "there is no option '--lod'"),
+        (["a", "-x"], "there is no option '-x'"),
+        (["a", "—n=3"], "'—n=3' begins with a dash, but is not an option: did you mean --n"),
+        (["a", "b", "--n"], "--n has no value"),
+        (["a", "--n", "x"], "n is 'x': it must be a whole number"),
+        (["a", "--n", "1", "b", "--n", "2"], "--n is given twice"),
+        (["a", "--loud", "yes"], "--loud takes no value"),
+    ],
+)
+def test_a_function_of_words_refuses_what_any_other_does(many_is_a_module, capsys, argv, message):
+    assert run(argv, "many") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"many: {message}") and err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["-h"], ["a", "-h"], ["a", "1", "--help"]])

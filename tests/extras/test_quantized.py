@@ -285,3 +285,14 @@ def test_it_is_indexed_and_read_as_an_array_like_the_matrix_that_it_stands_for(k
         found = np.asarray(matrix)
         assert found.dtype == np.float32 and np.array_equal(found, wanted)
     assert_same_logits([1.0] * 100 @ rows.T, np.ones(100, np.float32) @ whole.T)
+
+
+@pytest.mark.parametrize("n_rows", [70, 1024, 2500])
+@pytest.mark.parametrize("kind", KINDS)
+def test_x_times_the_rows_is_x_times_what_they_stand_for(kind, n_rows):
+    rng = np.random.default_rng(0)
+    rows = KINDS[kind].of(rng.normal(size=(n_rows, 66)).astype(np.float32))
+    x = rng.normal(size=(2, 3, n_rows)).astype(np.float32)
+    found, wanted = x @ rows, x @ rows[:]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())

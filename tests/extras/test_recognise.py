@@ -174,7 +174,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path, name):
     assert words in refusal(given)
 
 
-@pytest.mark.parametrize("name", [*BESIDE, *ACCELERATE, "train.bin", "training.pt"])
+@pytest.mark.parametrize("name", [*BESIDE, *ACCELERATE, "train.bin", "training.pt", "training.npz"])
 def test_a_file_that_training_leaves_is_not_sent_to_convert(tmp_path, name):
     assert refusal(touch(tmp_path, name) / name).endswith("it belongs to a training run, and holds no model")
     assert "convert" not in refusal(tmp_path)

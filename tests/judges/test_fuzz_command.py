@@ -14,7 +14,7 @@ from helpers import TINY
 import cli
 import program
 import utils
-from extras import quantize, scoring
+from extras import finetune, quantize, scoring
 from extras.huggingface import convert, export, gguf_files, hub
 from extras.page import command as page
 from files import ModelError
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.faults
 COMMANDS = {
     "cli": cli.command,
     "extras.scoring": scoring.command,
+    "extras.finetune": finetune.command,
     "extras.quantize": quantize.command,
     "extras.page.command": page.command,
     "extras.huggingface.convert": convert.command,
@@ -83,6 +84,8 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "within", partial(refuse, "the hub"))
     for command in COMMANDS.values():
         monkeypatch.setitem(command.__kwdefaults__, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setitem(finetune.command.__kwdefaults__, "n_steps", 1)
+    monkeypatch.setitem(finetune.command.__kwdefaults__, "window", 8)
     monkeypatch.chdir(tmp_path)
 
 
@@ -114,4 +117,6 @@ def test_any_words_give_a_text_or_one_line(name, offline, monkeypatch, capsys, n
             assert out, case
     print(f"{name}, {n_fuzz} command lines: {dict(statuses)}, {len(reasons)} kinds of refusal")
     assert statuses[2] > 0.2 * n_fuzz and len(reasons) > 5
-    assert statuses[0] > 0.02 * n_fuzz or name.endswith(("convert", "export", "gguf_files", "quantize"))
+    assert statuses[0] > 0.02 * n_fuzz or name.endswith(
+        ("convert", "export", "gguf_files", "quantize", "finetune")
+    )

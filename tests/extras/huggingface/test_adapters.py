@@ -16,7 +16,7 @@ import gpt2
 import utils
 from checkpoint import in_openai_layout
 from encoder import Encoder
-from extras import lora, scoring
+from extras import check, lora, scoring
 from extras.huggingface import adapters, export, loading
 from extras.untied import UntiedEmbedding
 from files import ModelError
@@ -99,6 +99,41 @@ def test_without_a_model_the_one_is_used_that_the_adapter_was_made_for(tiny, fol
     assert text_of(capsys, *PROMPT, "--lora", tmp_path / "mine") == wanted
     assert adapters.base_of(adapters.choose(tmp_path / "mine")) == str(tmp_path / "base")
     assert run(["--check", "--lora", str(tmp_path / "mine")]) == 0
+
+
+def test_the_bundled_model_is_found_as_a_base_from_any_folder(folder, tmp_path, monkeypatch, capsys):
+    wanted = text_of(capsys, *OPTIONS, "--lora", folder)
+    write_adapter(tmp_path / "mine", TINY, ("c_attn", "c_fc"), base_model_name_or_path="tiny")
+    monkeypatch.chdir(tmp_path)
+    assert text_of(capsys, *PROMPT, "--lora", "mine") == wanted
+    assert run(["--check", "--lora", "mine"]) == 0
+
+
+def test_a_base_may_be_a_file_of_llama_cpp(tmp_path):
+    (tmp_path / "base.gguf").touch()
+    write_adapter(tmp_path / "mine", TINY, base_model_name_or_path=str(tmp_path / "base.gguf"))
+    assert adapters.base_of(adapters.choose(tmp_path / "mine")) == str(tmp_path / "base.gguf")
+    (tmp_path / "base.gguf").rename(tmp_path / "base.bin")  # another file is not a model
+    write_adapter(tmp_path / "mine", TINY, base_model_name_or_path=str(tmp_path / "base.bin"))
+    with pytest.raises(ModelError, match="it was made for .*base.bin, which is not here"):
+        adapters.base_of(adapters.choose(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize("base", ["gpt2", "openai-community/gpt2"])
+def test_a_base_that_was_downloaded_from_openai_is_not_downloaded_from_the_hub(tmp_path, capsys, base):
+    write_adapter(tmp_path / "mine", TINY, base_model_name_or_path=base)
+    chosen, model = adapters.choose(tmp_path / "mine"), tmp_path / "models" / "124M"
+    for is_here in (False, True):
+        assert adapters.base_of(chosen, str(tmp_path / "models")) == ("124M" if is_here else base)
+        used = "which is here as 124M, and is used" if is_here else "which is used"
+        said = f"{tmp_path / 'mine'} was made for {base}, {used} unless --model_size names another\n"
+        assert capsys.readouterr().err == said
+        model.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "models" / "tiny" / "model.ckpt.index", model)
+    with pytest.raises(ModelError, match="124M: not downloaded yet, or only in part"):  # so it is the one
+        list(check.check(None, str(tmp_path / "models"), str(tmp_path / "mine")))
+    write_adapter(tmp_path / "mine", TINY, base_model_name_or_path=base, revision="v2")
+    assert adapters.base_of(adapters.choose(tmp_path / "mine"), str(tmp_path / "models")) == f"{base}@v2"
 
 
 def test_a_base_that_is_a_folder_is_not_the_model_of_that_name(tmp_path, monkeypatch):
