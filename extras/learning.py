@@ -87,26 +87,27 @@ def learn(run, ids, held_out, n_head, n_steps, report):
     its last step has been reported.
     """
     n_windows, n_seq, seed = (run.settings[name] for name in ("batch", "window", "seed"))
-    n_tokens, every, losses = n_windows * n_seq, max(n_steps // N_MEASURES, 1), []
-    bar = tqdm(total=n_steps * n_tokens, unit=" tokens", unit_scale=True, disable=None)
+    n_tokens, every, losses, note = n_windows * n_seq, max(n_steps // N_MEASURES, 1), [], ""
+    total, initial = n_steps * n_tokens, run.n_steps * n_tokens
+    bar = tqdm(total=total, initial=initial, unit=" tokens", unit_scale=True, disable=None)
     with all_cores(n_windows) as compute, stopping() as is_stopped, bar:
 
-        def measure():
+        def measure():  # -> what the bar says of it
             held_out_loss, _ = compute(*held_out, run.learner.params(), n_head, trainable=())
             report(float(np.mean(losses)) if losses else None, held_out_loss)
             losses.clear()
+            return f", held out {held_out_loss:.2f}, best {run.best[0]:.2f}"
 
         if run.n_steps == 0:
-            measure()
-        bar.update(run.n_steps * n_tokens)
+            note = measure()
         while run.n_steps < n_steps:
             rng = np.random.default_rng([seed, run.n_steps])  # a resumed run sees what it would have seen
             rate = run.settings["learning_rate"] * optimizers.warmup_and_decay(run.n_steps, n_steps)
             losses.append(run.step(compute, random_windows(ids, n_windows, n_seq, rng), n_head, rng, rate))
             bar.update(n_tokens)
-            bar.set_postfix_str(f"loss {losses[-1]:.2f}, best held out {run.best[0]:.2f}")
+            bar.set_postfix_str(f"loss {losses[-1]:.2f}{note}")
             if is_stopped() or run.n_steps % every == 0 or run.n_steps == n_steps:
-                measure()
+                note = measure()
             if is_stopped():
                 raise KeyboardInterrupt
 

@@ -1,5 +1,7 @@
 """extras/learning.py: a run that was stopped continues to the same bits, and its folder has what was best."""
 
+import functools
+import io
 import itertools
 import json
 import os
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from helpers import (
     ROOT,
+    SMALL,
     run_python,
     without_unbuffered,
 )
@@ -35,7 +38,7 @@ from learning import (
 )
 
 from extras import finetune as program_under_test
-from extras import learners, optimizers
+from extras import gradients, learners, optimizers
 from extras import learning as learning_loop
 from extras.huggingface import adapter_export, adapters
 
@@ -364,3 +367,87 @@ def test_where_numbers_overflow_and_are_finite_again_numpy_says_nothing(model, t
     done = run_python("-m", "extras.finetune", str(text), str(tmp_path / "out"), "-m", str(model), *options)
     assert (done.returncode, done.stderr) == (0, b"")
     assert np.isfinite(logits(model, tmp_path / "out")).all()
+
+
+# ---- the bar -----------------------------------------------------------------------------------------------
+
+
+def test_the_bar_shows_losses_tokens_a_second_and_the_time_left(words, tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    bar = functools.partial(learning_loop.tqdm, file=terminal, mininterval=0, ncols=120)
+    monkeypatch.setattr(learning_loop, "tqdm", bar)
+    assert start(words, tmp_path / "out") == 0
+    lines = terminal.getvalue().split("\r")
+    wanted = r"\d+%\|.*\| [\d.k]+/[\d.]+k \[\d\d:\d\d<\d\d:\d\d, .* tokens/s, "
+    wanted += r"loss [\d.]+, held out [\d.]+, best [\d.]+\]"
+    assert any(re.search(wanted, line) for line in lines), lines
+
+
+# ---- steps -------------------------------------------------------------------------------------------------
+
+IDS, N_HEAD = np.random.default_rng(0).integers(0, SMALL["n_vocab"], 60), SMALL["n_head"]
+SETTINGS = {"batch": 2, "window": 8, "learning_rate": 0.02, "seed": 0}
+
+
+def new_run(params, folder):
+    learner = learners.LowRankAdapter(params, SMALL, "all", 2, 4, 0.1, seed=0)
+    return learning_loop.Run(learner, folder, SETTINGS, "digest")
+
+
+def copied(run):  # -> {name: array}
+    return {name: array.copy() for name, array in run.arrays.items()} | {"n_steps": run.n_steps}
+
+
+def assert_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_step_with_numbers_that_are_not_finite_changes_nothing(params, tmp_path):
+    run, rng = new_run(params, tmp_path), np.random.default_rng(0)
+    windows = learning_loop.random_windows(IDS, 2, 8, rng)
+    run.step(gradients.loss_and_gradients, windows, N_HEAD, rng, 0.01)
+    before = copied(run)
+
+    def too_large(*arguments, **options):
+        loss, found = gradients.loss_and_gradients(*arguments, **options)
+        found[run.learner.trainable[-1]][0, 0] = np.nan
+        return loss, found
+
+    with pytest.raises(FloatingPointError, match="the gradients are not finite"):
+        run.step(too_large, windows, N_HEAD, rng, 0.01)
+    assert_same(copied(run), before)
+
+
+def test_a_saved_run_is_read_again_and_takes_the_same_steps(params, tmp_path):
+    run, reports = new_run(params, tmp_path), []
+    held_out = learning_loop.even_windows(IDS, 8)
+
+    def report(loss, held_out_loss):
+        reports.append((run.n_steps, loss, held_out_loss))
+        run.save()
+
+    learning_loop.learn(run, IDS, held_out, N_HEAD, 20, report)
+    assert [n for n, _, _ in reports] == [*range(0, 21, 2)] and reports[0][1] is None
+    assert all(loss > 0 for _, loss, _ in reports[1:]) and reports[-1][2] != reports[0][2]
+    again = new_run(params, tmp_path)
+    assert_same(copied(again), copied(run))
+    for each in (run, again):
+        learning_loop.learn(each, IDS, held_out, N_HEAD, 25, lambda *_: None)
+    assert again.n_steps == 25
+    assert_same(copied(again), copied(run))
+
+
+def test_the_first_ctrl_c_is_noted_the_second_is_one_and_then_all_is_as_before(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), learning_loop.stopping() as is_stopped:
+        assert not is_stopped()
+        signal.raise_signal(signal.SIGINT)
+        assert is_stopped() and capsys.readouterr().err == "stopping after this step\n"
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    with learning_loop.stopping():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
