@@ -190,7 +190,8 @@ def test_killed_at_random_moments_a_run_keeps_an_adapter_and_ends_equal(long, tm
         err = process.communicate(timeout=60)[1]
     assert process.returncode == 0 and err == b""
     assert_same_run(out, whole)
-    assert {path.name for path in out.iterdir()} == FILES
+    left = [path for path in out.iterdir() if path.name not in FILES]
+    assert not any(file for path in left for file in path.iterdir())  # killed before it could lock its folder
 
 
 @pytest.mark.parametrize("n_renamed", range(5))
