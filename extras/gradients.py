@@ -1,14 +1,14 @@
 """The backward pass: how the loss changes with each weight, so that a model can learn from a text.
 
 A forward pass computes y from x, step by step, up to one number, the loss. A backward pass starts from that
-number and goes through the same steps from bottom to top. For each array it finds the gradient: an array of
-the same shape that says by how much the loss grows if a number in it grows. d_y stands for the gradient of y.
+number and goes through the same steps from last to first. For each array it finds the gradient: an array of
+the same shape that says how fast the loss grows as each number in it grows. d_y stands for the gradient of y.
 A step y = f(x) turns d_y into d_x by the chain rule, and that is all there is to it (Rumelhart et al. 1986,
 "Learning representations by back-propagating errors"):
 
     y = x + f(x)    d_x = d_y + (d_y through f)      a residual stream passes d_y on, and adds to it
-    y = x w         d_x = d_y wᵀ,  d_w = xᵀ d_y      summed over all rows of x
-    y = f(x)        d_x = d_y f'(x)                  for each number on its own
+    y = x w         d_x = d_y wᵀ,  d_w = xᵀ d_y      d_w is a sum over the rows of x
+    y = f(x)        d_x = d_y f'(x)                  for each number separately
     y = x[ids]      d_x[id] = the sum of d_y over all places where the id occurs
 
 The forward pass is `inside.steps`, which keeps all that it computes. Learning then moves each weight a little
@@ -29,7 +29,7 @@ from extras.scoring import check_ids
 from extras.untied import UntiedEmbedding, apart
 from files import shown
 
-AT_ONCE = 512  # tokens in a pass; of more, some texts at a time, so that arrays stay near the processor
+AT_ONCE = 512  # tokens in a pass: a larger batch goes some texts at a time, so that arrays stay in the cache
 
 # ---- small functions, each the way back through one of gpt2.py ---------------------------------------------
 
@@ -45,13 +45,13 @@ def gelu_slope(x):  # any shape -> same shape
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * u_slope
 
 
-def exact_gelu_slope(x):
-    """The derivative of x Φ(x): Φ(x) + x φ(x), where φ is the density of the normal distribution."""
+def exact_gelu_slope(x):  # any shape -> same shape
+    """The derivative of x Φ(x): Φ(x) + x φ(x), where φ(x) = exp(-x² / 2) / √(2π) is the normal density."""
     return 0.5 * (1 + variants.erf(x / 2**0.5)) + x * np.exp(-0.5 * x * x) / (2 * np.pi) ** 0.5
 
 
-def silu_slope(x):
-    """The derivative of x s, s = 1 / (1 + exp(-x)): s + x s (1 - s)."""
+def silu_slope(x):  # any shape -> same shape
+    """The derivative of x s, where s = 1 / (1 + exp(-x)) and s' = s (1 - s): s + x s (1 - s)."""
     s = 0.5 * (1 + np.tanh(0.5 * x))
     return s + x * s * (1 - s)
 
@@ -66,12 +66,15 @@ SLOPES = {  # of each activation function that a GPT-2 may have
 
 
 def softmax_backward(d_y, y):  # two of [n] -> [n]
-    """y (d_y - Σ_j d_y_j y_j): raising one score takes weight from all others. y is softmax(x)."""
+    """y (d_y - Σ d_y y), where y = softmax(x): raising one score takes weight from all others."""
     return y * (d_y - np.sum(d_y * y, axis=-1, keepdims=True))
 
 
-def standardized(x, eps):  # [n_embd] -> [n_embd], standard deviation [1]
-    """What `gpt2.layer_norm` makes of x before it scales and shifts."""
+def standardized(x, eps):  # [n_embd] -> [n_embd], [1]
+    """(x - mean) / std, what `gpt2.layer_norm` makes of x before it scales and shifts; and std itself.
+
+    std = √(variance + eps).
+    """
     n_embd = x.shape[-1]
     x = x - np.sum(x, axis=-1, keepdims=True) / n_embd
     std = np.sqrt(np.sum(x * x, axis=-1, keepdims=True) / n_embd + eps)
@@ -79,26 +82,30 @@ def standardized(x, eps):  # [n_embd] -> [n_embd], standard deviation [1]
 
 
 def layer_norm_backward(d_y, x, g, b, eps=1e-5):  # two of [n_embd] -> [n_embd]
-    """(d - mean(d) - z mean(d z)) / std, where d = g d_y, and z is x standardized.
+    """(d - mean(d) - z mean(d z)) / std, where d = g d_y, and z and std are those of `standardized`.
 
-    A norm does not see its input's mean and scale: what d would do to either is taken out of it.
+    A norm ignores the mean and the scale of its input: the part of d that would change either is taken out.
     """
+    n_embd = x.shape[-1]
     z, std = standardized(x, eps)
-    n_embd, d = x.shape[-1], g * d_y
+    d = g * d_y
     mean = np.sum(d, axis=-1, keepdims=True) / n_embd
     along_z = np.sum(d * z, axis=-1, keepdims=True) / n_embd
     return (d - mean - z * along_z) / std
 
 
 def attention_backward(d_heads, q, k, v, weights):  # -> three of [n_head, n_seq, d_head]
-    """From the gradient of weights v, with weights = softmax(q kᵀ / √d_head + mask), to those of q, k and v.
+    """From the gradient of heads = weights v, weights = softmax(q kᵀ / √d_head + mask), to those of q, k, v.
 
-    Where the mask hid a key, its weight is 0, and so is the gradient that `softmax_backward` gives.
+    Where the mask hid a key, its weight is 0, and so is the gradient that `softmax_backward` gives. d_heads,
+    q, k and v are [n_head, n_seq, d_head], weights [n_head, n_seq, n_seq].
     """
     d_v = np.swapaxes(weights, -1, -2) @ d_heads
     d_weights = d_heads @ np.swapaxes(v, -1, -2)
-    d_scores = softmax_backward(d_weights, weights) / q.shape[-1] ** 0.5
-    return d_scores @ k, np.swapaxes(d_scores, -1, -2) @ q, d_v
+    d_products = softmax_backward(d_weights, weights) / q.shape[-1] ** 0.5  # the gradient of q kᵀ
+    d_q = d_products @ k
+    d_k = np.swapaxes(d_products, -1, -2) @ q
+    return d_q, d_k, d_v
 
 
 # ---- the gradients of weights: {name: a function that computes it} -----------------------------------------
@@ -110,7 +117,10 @@ def rows(x):  # [..., n] -> [n_rows, n]
 
 
 def of_linear(name, d_y, x, w, b):  # [..., n_out], [..., n_in] -> {name: () -> array}
-    """Of y = x w + b: xᵀ d_y, and the sum of d_y. With an adapter, y = x w + (x a) b: its a and b, not w."""
+    """Of y = x w + b: for w xᵀ d_y, for b the sum of d_y over all rows.
+
+    With an adapter, a `LowRank` w that makes x w + (x a) b, for its a and b instead of w.
+    """
     x, d_y = rows(x), rows(d_y)
     found = {f"{name}/b": lambda: d_y.sum(axis=0)}
     if not isinstance(w, LowRank):
@@ -122,7 +132,7 @@ def of_linear(name, d_y, x, w, b):  # [..., n_out], [..., n_in] -> {name: () -> 
 
 
 def of_layer_norm(name, d_y, x, g, b, eps=1e-5):  # two of [..., n_embd] -> {name: () -> array}
-    """Of y = g z + b: the sums of d_y z and of d_y; z is x standardized."""
+    """Of y = g z + b, where z is x standardized: for g the sum of d_y z over all rows, for b that of d_y."""
     return {
         f"{name}/g": lambda: rows(d_y * standardized(x, eps)[0]).sum(axis=0),
         f"{name}/b": lambda: rows(d_y).sum(axis=0),
@@ -140,13 +150,14 @@ def of_embedding(name, d_y, ids, table):  # [..., n_embd], [...], [n, n_embd] ->
     return {name: compute}
 
 
-# ---- the model, from bottom to top -------------------------------------------------------------------------
+# ---- the model, from last step to first --------------------------------------------------------------------
 
 
 def block_backward(d, step, name, mlp, attn, ln_1, ln_2):  # yields {name: () -> array}; returns the new d
     """Back through `inside.block_steps`, line by line: from the gradient of its output to that of its input.
 
-    d is the gradient of the residual stream: what goes back through a norm and its sub-layer is added to it.
+    d, [n_batch, n_seq, n_embd], is the gradient of the residual stream: what comes back through a sub-layer
+    and its norm is added to it. name: the block's, such as "h0".
     """
     yield of_linear(f"{name}/mlp/c_proj", d, step["act"], **mlp["c_proj"])
     d_act = d @ mlp["c_proj"]["w"].T
@@ -169,28 +180,31 @@ def block_backward(d, step, name, mlp, attn, ln_1, ln_2):  # yields {name: () ->
 def backward(d_logits, inputs, hidden, steps, params):  # yields {name: () -> array}
     """Back through `gpt2.gpt2`, from the gradient of the logits, [n_batch, n_seq, n_vocab], to the ids.
 
-    A gradient is computed when its function is called, and what lies below it when the next is asked for.
-    steps: the list of `inside.steps`; each is taken from it when its turn comes.
+    A gradient is computed when its function is called; the pass goes on when the next dict is asked for.
+    steps: a list of what `inside.steps` yields, which is emptied on the way, so that memory becomes free.
+    hidden: the final hidden states, [n_batch, n_seq, n_embd].
     """
     ln_f, blocks, x = params["ln_f"], params["blocks"], steps[-1]["x + mlp"]
-    both = apart(params)  # embedding and head
+    arrays = apart(params)  # with "wte" as the embedding alone, and "lm_head" as the head
     yield {"lm_head": lambda: rows(d_logits).T @ rows(hidden)}
-    d_hidden = d_logits @ both["lm_head"]
+    d_hidden = d_logits @ arrays["lm_head"]
     yield of_layer_norm("ln_f", d_hidden, x, **ln_f)
     d = layer_norm_backward(d_hidden, x, **ln_f)
     for layer in reversed(range(len(blocks))):
         d = yield from block_backward(d, steps.pop(), f"h{layer}", **blocks[layer])
-    yield of_embedding("wte", d, inputs, both["wte"])
-    yield of_embedding("wpe", d.sum(axis=0), np.arange(d.shape[1]), params["wpe"])
+    yield of_embedding("wte", d, inputs, arrays["wte"])
+    positions = np.arange(d.shape[-2])
+    yield of_embedding("wpe", d.sum(axis=0), positions, arrays["wpe"])  # all texts have the same positions
 
 
 def loss_backward(logits, targets, shares, label_smoothing):  # -> loss, d_logits
     """Σ share · surprise, over all targets, and its gradient: share · (softmax(logits) - what was wanted).
 
-    Wanted is 1 at the target, 0 elsewhere; label_smoothing is the part of the 1 that all tokens get evenly.
-    shares: [n_batch, n_seq], what each target counts in the mean.
+    Wanted is 1 at the target, 0 elsewhere; label_smoothing is the part of the 1 that is spread evenly over
+    all tokens. shares: [n_batch, n_seq], the weight of each target in the mean.
     """
-    n_vocab, shares = logits.shape[-1], shares.astype(logits.dtype)
+    n_vocab = logits.shape[-1]
+    shares = shares.astype(logits.dtype)
     at_targets = (*np.indices(targets.shape), targets)
     logits = logits - np.max(logits, axis=-1, keepdims=True)
     d_logits = np.exp(logits)
@@ -238,7 +252,10 @@ def loss_and_gradients(
 
 
 def add_wanted(gradients, wanted, found):
-    """Compute what is wanted of what a backward pass finds, and add it to gradients, in place; then stop."""
+    """Compute the wanted gradients and add them to gradients, in place; then stop.
+
+    found: what `backward` yields. No step of the backward pass is taken after the last wanted one.
+    """
     missing = set(wanted)
     for functions in found:
         for name in functions:
@@ -256,8 +273,8 @@ def add_wanted(gradients, wanted, found):
 def leaves(params):  # -> {name: array}
     """All arrays that can learn, by OpenAI's names; "lm_head" only if it is not tied.
 
-    Of a block's matrix with an adapter these are "h0/attn/c_attn/w/a" and "h0/attn/c_attn/w/b". What is
-    below an adapter cannot learn, nor can quantized weights, or an adapter of the embeddings or the head.
+    A block's matrix with an adapter attached has two, such as "h0/attn/c_attn/w/a" and "h0/attn/c_attn/w/b";
+    the matrix itself cannot learn. Nor can quantized weights, or an adapter of the embeddings or the head.
     """
     found = {}
     for name, leaf in apart(params).items():
@@ -274,11 +291,11 @@ def is_tied(params):  # -> bool
 
 
 def checked(inputs, targets, params, mask, label_smoothing):  # -> inputs, targets, shares
-    """The arguments as arrays, and what each target counts in the mean. Raises ValueError."""
+    """The arguments as arrays, and each target's weight in the mean. Raises ValueError for a wrong one."""
     try:
         inputs, targets, n_ctx = np.asarray(inputs), np.asarray(targets), len(params["wpe"])
     except ValueError:
-        raise ValueError("inputs and targets must have texts of one length each") from None
+        raise ValueError("inputs and targets must be texts of the same length") from None
     if inputs.ndim != 2 or inputs.shape != targets.shape or inputs.size == 0:
         shapes = f"{list(inputs.shape)} and {list(targets.shape)}"
         raise ValueError(f"inputs and targets are {shapes}: both must be [n_batch, n_seq], and not empty")
