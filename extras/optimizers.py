@@ -1,12 +1,13 @@
 """Optimizers: how far each weight moves, given its gradient. AdamW, Muon, clipping, and a schedule.
 
 The loss falls if each weight moves a little against its gradient. But gradients are noisy, as a step sees
-only a few texts, and those of one array may be thousands of times those of another. AdamW and Muon average
-the gradients of past steps, and their steps have one length whatever the scale of the gradients. In the
-formulas, g is the gradient, θ the array that learns, η the learning rate, and λ the weight decay.
+only a few texts, and those of one array may be thousands of times as large as those of another. AdamW and
+Muon average the gradients of past steps, and the length of their steps does not depend on the scale of the
+gradients. In the formulas, g is the gradient, θ the array that learns, η the learning rate, and λ the weight
+decay.
 
 Arrays, gradients and memory are flat dicts, {name: array}; arrays and memory change in place, and only where
-there is a gradient. So matrices and all others can have an optimizer each:
+there is a gradient. So the matrices can have one optimizer, and all other arrays another:
 
     memory = muon_memory(matrices) | adamw_memory(others)
     for step in range(n_steps):
@@ -24,15 +25,15 @@ import numpy as np
 AT_ONCE = 2**16  # numbers in a part of an array: with gradient and memory they stay in the processor's cache
 
 
-def parts(*arrays):  # [n, ...] -> lists of views
-    """Some rows at a time of arrays of one shape: long formulas are then up to four times as fast."""
+def parts(*arrays):  # [n, ...] each -> yields lists of views, one of each array
+    """The same few rows of each array, then the next few: long formulas are then up to four times as fast."""
     n_rows = max(1, AT_ONCE // math.prod(arrays[0].shape[1:]))
     for first in range(0, len(arrays[0]), n_rows):
         yield [array[first : first + n_rows] for array in arrays]
 
 
 def zeros(kind, arrays):  # -> {"kind/NAME": zeros}
-    """Memory in which nothing is remembered yet."""
+    """Memory before the first step."""
     return {f"{kind}/{name}": np.zeros(array.shape, np.float32) for name, array in arrays.items()}
 
 
@@ -44,7 +45,8 @@ def adamw_memory(arrays):  # -> {"mean/NAME": zeros, "square/NAME": zeros}
 def adamw(arrays, gradients, memory, step, learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
     """Divide each number's mean gradient by its usual size, so that every number moves by about η at most.
 
-    (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2)
+    (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; but λ is multiplied by η,
+    as in PyTorch)
 
         m ← β₁ m + (1 - β₁) g          the mean; "first moment" in the paper
         v ← β₂ v + (1 - β₂) g²         the square; "second moment"
@@ -52,13 +54,15 @@ def adamw(arrays, gradients, memory, step, learning_rate, betas=(0.9, 0.999), ep
 
     Where gradients agree, m / √v is near ±1; where they are mostly noise, it is near 0. Both begin at 0 and
     are too small at first, so m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ), where t is step, which counts from 1
-    (Kingma & Ba 2015, "Adam", section 3). The decay shrinks all weights by the same share, which keeps those
-    small that the loss does not need. As a term of the loss it would be divided by √v̂ too, and be weakest
+    (Kingma & Ba 2015, "Adam", section 3). The decay shrinks all weights by the same share, so a weight that
+    the loss does not need becomes small. As a term of the loss it would be divided by √v̂ too, and be weakest
     where gradients are large.
     """
     beta_1, beta_2 = betas
-    correction = (1 - beta_2**step) ** 0.5  # √v / √v̂: multiplies η and ε, two numbers, instead of an array
-    rate, eps = learning_rate * correction / (1 - beta_1**step), eps * correction
+    # m̂ / (√v̂ + ε) = m / (1 - β₁ᵗ) · c / (√v + ε c), where c = √v / √v̂: this corrects two numbers, not arrays
+    correction = (1 - beta_2**step) ** 0.5
+    rate = learning_rate * correction / (1 - beta_1**step)
+    eps = eps * correction
     for name, gradient in gradients.items():
         whole = arrays[name], gradient, memory[f"mean/{name}"], memory[f"square/{name}"]
         for array, g, mean, square in parts(*whole):
@@ -79,7 +83,7 @@ def muon_memory(arrays):  # -> {"momentum/NAME": zeros}
 
 
 def muon(arrays, gradients, memory, learning_rate, momentum=0.95, weight_decay=0.1):
-    """Move each matrix equally far in all directions that its gradients have: along an orthogonal matrix.
+    """Move each matrix equally far in all directions of its mean gradient: along an orthogonal matrix.
 
     (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; μ is momentum)
 
@@ -88,9 +92,9 @@ def muon(arrays, gradients, memory, learning_rate, momentum=0.95, weight_decay=0
         θ ← θ - η λ θ - η 0.2 √max(n_in, n_out) orthogonal(u)
 
     The gradient of a matrix is a sum of a few large directions, along which most texts push, and many small
-    ones. `orthogonal` makes all equally large, so that what is rare is learned too. Numbers of an orthogonal
-    matrix have the root mean square 1 / √max(n_in, n_out). The factor makes that 0.2, as is usual for AdamW's
-    steps, so a learning rate for AdamW suits Muon (Liu et al. 2025, "Muon is Scalable for LLM Training").
+    ones. `orthogonal` makes all equally large, so that what is rare is learned too. The root mean square of
+    an orthogonal matrix's numbers is 1 / √max(n_in, n_out). The factor makes that 0.2, as is usual for steps
+    of AdamW, so a learning rate for AdamW suits Muon (Liu et al. 2025, "Muon is Scalable for LLM Training").
     """
     for name, gradient in gradients.items():
         array, mean = arrays[name], memory[f"momentum/{name}"]
@@ -103,7 +107,7 @@ def muon(arrays, gradients, memory, learning_rate, momentum=0.95, weight_decay=0
 
 
 def matrices(name, array):  # [n_in, n_out] -> list of views
-    """The matrices in an array: c_attn/w holds those of queries, keys and values, which Muon would mix."""
+    """The matrices in an array: c_attn/w holds three, for queries, keys and values; Muon takes each alone."""
     return np.split(array, 3, axis=1) if name.endswith("c_attn/w") else [array]
 
 
@@ -129,8 +133,8 @@ def clip(gradients, largest):  # -> norm
 
     A batch may have a gradient so large that one step undoes what was learned: its direction is kept, its
     length is not (Pascanu et al. 2013, "On the difficulty of training recurrent neural networks"). The norm
-    before clipping is returned. It is that of the norms of parts: one float32 sum of 38 million squares is
-    wrong in the fourth digit.
+    before clipping is returned. It is computed from the norms of parts, because one float32 sum of 38 million
+    squares is wrong in the fourth digit.
     """
     norm = math.hypot(*(float(np.linalg.norm(part)) for g in gradients.values() for (part,) in parts(g)))
     if norm > largest:
@@ -140,9 +144,12 @@ def clip(gradients, largest):  # -> norm
 
 
 def warmup_and_decay(step, n_steps):  # -> share of the full rate
-    """Linear warm-up for 100 steps (or a tenth of the run), constant to a third of it, linear to zero.
+    """Linear warm-up to 1, constant until a third of the run is over, then a linear decay to 0.
 
-    At first, the optimizers' means are those of few gradients, and may point anywhere: hence the warm-up. At
-    the end, small steps let the noise of single batches average out. step counts from 0.
+    Warm-up takes 100 steps, or a tenth of the run if that is shorter: at first, the optimizers' means are
+    those of few gradients, and may point anywhere. During the decay, ever smaller steps let the noise of
+    single batches average out. step counts from 0.
     """
-    return float(min(1, (step + 1) / min(100, n_steps / 10), (n_steps - step) / (n_steps * 2 / 3)))
+    warm_up = (step + 1) / min(100, n_steps / 10)
+    decay = (n_steps - step) / (n_steps * 2 / 3)
+    return float(min(warm_up, 1, decay))
