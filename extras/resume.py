@@ -6,7 +6,7 @@ by broadcasting, or of another dtype, is refused before its numbers are read.
 
     run = settings | {"text": digest(ids)}
     save("my-model/training.npz", run, n_steps, arrays)
-    n_steps, arrays = load("my-model/training.npz", run, wanted=arrays)
+    n_steps = restore("my-model/training.npz", run, arrays)
 """
 
 import contextlib
@@ -49,8 +49,16 @@ def save(path, run, n_steps, arrays):
                     npy.write_array(file, array, version=(1, 0), allow_pickle=False)
         os.replace(part, path)
     finally:
-        with contextlib.suppress(OSError):  # there is none
+        with contextlib.suppress(OSError):  # if all went well, it has its final name
             part.unlink()
+
+
+def restore(path, run, arrays):  # -> steps taken
+    """Put what `save` wrote into arrays, in place. Raises what `load` raises, and then changes nothing."""
+    n_steps, found = load(path, run, wanted=arrays)
+    for name, array in arrays.items():
+        array[...] = found[name]
+    return n_steps
 
 
 def load(path, run, wanted):  # -> steps taken, {name: array}
@@ -98,10 +106,12 @@ def read_run(archive):  # -> run, n_steps: any JSON
 
 
 def check_run(found, run, folder):
-    """Raise ValueError unless a run was begun as it is to continue."""
-    settings = json.loads(json.dumps(run))
-    wanted_text = settings.pop("text")
-    text = found.pop("text", None) if isinstance(found, dict) else None
+    """Raise ValueError unless a run was begun with the settings and the text that it is to continue with."""
+    settings = json.loads(json.dumps(run))  # as JSON has them: a tuple is a list there
+    wanted_text, text = settings.pop("text"), None
+    if isinstance(found, dict):
+        text = found.get("text")
+        found = {name: value for name, value in found.items() if name != "text"}
     if found != settings:
         raise ValueError(f"{folder} was begun with {shown(found)}: {GIVE_THE_SAME}")
     if text != wanted_text:
@@ -114,7 +124,7 @@ def check_run(found, run, folder):
 def check_forms(archive, wanted, path):
     """Raise ModelError unless an archive has the arrays that are wanted, and nothing else.
 
-    Only headers are read: neither packed zeros nor a shape that is too large take time or memory.
+    Only headers are read: neither packed zeros nor a shape that is too large takes time or memory.
     """
     names = sorted([RUN, *(f"{name}.npy" for name in wanted)])
     if sorted(archive.namelist()) != names:

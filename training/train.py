@@ -165,17 +165,20 @@ def learn(arrays, gradients, memory, step, n_steps, pool):
     def learn_matrix(name):
         muon(arrays, {name: matrices[name]}, memory, learning_rate=6e-3 * share, weight_decay=0.1)
 
-    list(pool.map(learn_matrix, matrices))  # a list, so that it waits, and raises what they raise
+    list(pool.map(learn_matrix, matrices))  # a list, so that it waits for them, and raises what they raise
     adamw(arrays, others, memory, step + 1, learning_rate=3e-3 * share, betas=(0.9, 0.95), weight_decay=0)
 
 
 def train(ids, folder, hparams, settings, n_steps, measure):
-    """Take the remaining steps up to n_steps; every SAVE_EVERY of them, save and print measure(params)."""
+    """Take the remaining steps up to n_steps; every SAVE_EVERY of them, save, and print measure(params).
+
+    ids: [n_tokens]; measure: params -> str. Raises what `resume.load` raises.
+    """
     params = random_params(hparams, np.random.default_rng(settings["seed"]))
     arrays = leaves(params)  # the arrays of params themselves
     memory = new_memory(arrays)
     path, begun_with = folder / STATE, settings | {"text": resume.digest(ids)}
-    n_taken = restore(path, begun_with, arrays | memory) if path.exists() else 0
+    n_taken = resume.restore(path, begun_with, arrays | memory) if path.exists() else 0
 
     def save(step):
         resume.save(path, begun_with, step, arrays | memory)
@@ -194,14 +197,6 @@ def train(ids, folder, hparams, settings, n_steps, measure):
             learn(arrays, gradients, memory, step, n_steps, pool)
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == n_steps:
                 save(step + 1)
-
-
-def restore(path, begun_with, arrays):  # -> steps taken
-    """Give arrays, in place, the numbers that were saved. Raises what `resume.load` raises."""
-    n_taken, found = resume.load(path, begun_with, arrays)
-    for name, array in arrays.items():
-        array[...] = found[name]
-    return n_taken
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -266,7 +261,7 @@ def report_passes(n_texts, n_ids, n_steps, n_ids_a_step):
 
 
 def begin(folder, encoder, hparams, ids):
-    """Write all of a new model but its weights."""
+    """Write all of a new model except its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     write_encoder(folder, encoder)
     write_counts(ids, hparams["n_vocab"], folder / "counts.npz")

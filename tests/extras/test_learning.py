@@ -1,5 +1,6 @@
 """extras/learning.py: a run that was stopped continues to the same bits, and its folder has what was best."""
 
+import contextlib
 import functools
 import io
 import itertools
@@ -135,6 +136,15 @@ def test_ctrl_c_during_the_first_measurement(finished, words, tmp_path, monkeypa
     assert start(words, tmp_path / "out") == 0
     assert_same_run(tmp_path / "out", finished)
     assert even is program_under_test.even_windows
+
+
+def test_ctrl_c_between_two_steps_loses_neither(words, tmp_path, monkeypatch):
+    """It comes right after the loop asked whether it did: the next step is taken, and both are saved."""
+    answers = itertools.chain([False], itertools.repeat(True))
+    monkeypatch.setattr(learning_loop, "N_MEASURES", 1)
+    monkeypatch.setattr(learning_loop, "stopping", lambda: contextlib.nullcontext(lambda: next(answers)))
+    assert start(words, tmp_path / "out") == 130
+    assert steps_in(tmp_path / "out") == 2
 
 
 def child(words, folder, *options, code="pass"):
