@@ -5,9 +5,9 @@
 
 By default an adapter learns (LoRA), a small file that `--lora` and the library peft put on the model; with
 --full, all weights do. In each step the model reads some windows of the text, and what learns moves a little
-against the gradient of its surprise. A tenth of the text is held out: nothing is learned from it, and it
-shows whether the rest helps with text that is new. A short text is soon known by heart: then the loss still
-falls, but that of the held-out text rises. The folder always has what was best for the held-out text.
+against the gradient of its surprise. A tenth of the text is held out: nothing is learned from it, so it shows
+whether what was learned helps with new text. A short text is soon known by heart: then the loss still falls,
+but the held-out loss rises. The folder always has what was best for the held-out text.
 """
 
 if __name__ == "__main__":  # first, so that a missing library is reported in one line
@@ -55,7 +55,7 @@ OUT_FOLDER               a new folder; or that of a run that was stopped, which
                          model, inside a document as that token
 --held_out FILE          a text to measure by, instead of the last tenth of TEXT
 
---rank 8                 how much an adapter can hold
+--rank 8                 rank of each change: a higher one can hold more
 --alpha 16               its changes are multiplied by alpha / rank
 --matrices c_attn        what it changes in each block: c_attn, c_proj, c_fc, or
                          several, as c_attn,c_fc; all; or qv, the queries and
@@ -104,9 +104,11 @@ def split(ids):  # -> ids to learn from, ids that are held out
 def report(run, write, show, loss, held_out_loss):
     """Say how far a run has come, and save it; if it was never better, write what it has learned.
 
-    loss: the mean of the steps since the last report, or None; held_out_loss: after them.
+    write: () -> None; show: params -> str, a sample. loss: the mean of the steps since the last report, or
+    None; held_out_loss: after them.
     """
-    is_new, is_best = run.n_steps == 0, held_out_loss < run.best[0]
+    is_new = run.n_steps == 0
+    is_best = not is_new and held_out_loss < run.best[0]
     if is_new:
         run.best[:] = held_out_loss, 0, held_out_loss
         run.save()  # first: it marks the folder as that of a run
@@ -122,7 +124,7 @@ def report(run, write, show, loss, held_out_loss):
 
 
 def tell(line):
-    """Print a line; a bar below it is drawn again."""
+    """Print a line above the bar, if there is one."""
     with tqdm.external_write_mode(file=sys.stdout):
         print(printable(line), flush=True)
 
@@ -139,7 +141,7 @@ def sample(unseen, encoder, hparams, params):  # -> str
 
 @contextlib.contextmanager
 def kept(run):
-    """Where a run ends early, say what is kept, and how it continues."""
+    """If a run ends early, say what is kept, and how to continue or what to change."""
     folder = quoted(run.folder)
     try:
         with warnings.catch_warnings():  # NumPy warns of numbers that grow too large, in lines of its own
@@ -155,7 +157,7 @@ def kept(run):
 
 
 def conclude(run, model_size, full):
-    """Say what a finished run has brought, and how to use it."""
+    """Say what a finished run has achieved, and how to use it."""
     lowest, n_steps, first = run.best
     if n_steps == 0:
         tell("nothing learned helps with the held-out text: try a lower --learning_rate, or more text")
@@ -201,7 +203,10 @@ def command(
     new_documents = read_documents(held_out) if held_out else []
     encoder, hparams, load_params = open_model(model_size, models_dir, weights=weights)
     ids = to_ids(documents, encoder, special)
-    ids, unseen = (ids, to_ids(new_documents, encoder, special)) if held_out else split(ids)
+    if held_out:
+        unseen = to_ids(new_documents, encoder, special)
+    else:
+        ids, unseen = split(ids)
     settings["window"] = check_length(texts, ids, unseen, min(window, hparams["n_ctx"]))
     learner = learner_of(load_params(), hparams, settings)
     run = Run(learner, folder, settings, resume.digest(ids) + resume.digest(unseen))
@@ -214,8 +219,8 @@ def command(
     conclude(run, model_size, full)
 
 
-def learner_of(params, hparams, settings):  # -> learner
-    """What learns: all weights, or an adapter."""
+def learner_of(params, hparams, settings):  # -> AllWeights or LowRankAdapter
+    """What learns, according to the settings."""
     if settings["full"]:
         return learners.AllWeights(params)
     chosen = {name: settings[name] for name in ("rank", "alpha", "matrices", "dropout", "seed")}
@@ -240,7 +245,7 @@ def check(settings, n_steps, folder):
 
 
 def check_length(texts, ids, unseen, n_seq):  # -> tokens in a window
-    """A window has at most as many tokens as there are. Raises ValueError for a text that is too short."""
+    """n_seq, or fewer if the text has fewer. Raises ValueError for a text that is too short to learn from."""
     if len(ids) < FEWEST:
         found = f"{' and '.join(texts)}: {len(ids)} tokens to learn from"
         raise ValueError(f"{found} are too few: {FEWEST} are needed")

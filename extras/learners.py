@@ -1,7 +1,9 @@
 """What learns in a fine-tune: a small adapter beside frozen weights (LoRA), or all weights.
 
-Both have the same three steps, so that one loop serves both: `params`, the model as it stands; `gradients`,
-those of a model's arrays turned into those of the arrays that learn; `write`, into a folder.
+One loop serves both. A learner has `leaves`, the arrays that learn, {name: array}; `params`, the model that
+they make now; `trainable`, the names of the gradients that are needed of that model, None for all;
+`gradients`, which turns those into the gradients of the leaves; and `write`, which puts what was learned into
+a folder.
 """
 
 import os
@@ -23,9 +25,9 @@ NAMES = (*MATRICES, QUERIES_AND_VALUES, "all")
 
 
 class AllWeights:
-    """Every array of a model learns; the model is changed in place."""
+    """Every array of a model learns; the model is changed in place. Raises ValueError if one is quantized."""
 
-    file = "model"  # under a name made of this one, what is written waits until it is whole
+    file = "model"  # what is written has a temporary name, made of this one, until it is complete
 
     def __init__(self, params):
         self.model = params
@@ -42,7 +44,7 @@ class AllWeights:
         return found
 
     def write(self, folder, encoder, hparams, base):
-        """A whole model in the layout of Hugging Face, in place of an older one; its weights come last."""
+        """Write a model in Hugging Face's layout, in place of an older one; its weights come last."""
         with export.temporary_name(Path(folder).resolve() / self.file) as unnamed:
             export.save(unnamed, encoder, hparams, self.model)
             for path in sorted(unnamed.iterdir(), key=lambda path: path.suffix == ".safetensors"):
@@ -52,34 +54,38 @@ class AllWeights:
 class LowRankAdapter:
     """LoRA (see extras/lora.py): of each chosen matrix, a and b learn. At first b is 0, and changes nothing.
 
-    matrices: names in NAMES, with commas between them. "qv" is the choice of its paper, queries and values:
-    one a and b for each of the two, side by side in arrays of twice the rank, with zeros where b would change
-    the keys. dropout: the share of a matrix's inputs that an adapter does not see in a step, the same ones at
-    every token (Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural
-    Networks"); what it sees is scaled up to make up for that.
+    matrices: names in NAMES, with commas between them. "qv" is the choice of LoRA's paper, queries and
+    values: one a and b for each of the two, side by side in arrays of twice the rank, with zeros where b
+    would change the keys. dropout: the share of a matrix's inputs that an adapter does not see in a step, the
+    same ones at every token (Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in
+    Recurrent Neural Networks"); the others are divided by 1 - dropout, so that the mean stays the same.
+    Raises ValueError for an unknown name.
     """
 
     file = ADAPTER_WEIGHTS
 
     def __init__(self, params, hparams, matrices, rank, alpha, dropout, seed):
         self.base, self.scale, self.dropout = params, alpha / rank, dropout
-        self.names, self.leaves, self.seen = adapted(hparams, matrices), {}, {}
-        is_split, rng = matrices.strip() == QUERIES_AND_VALUES, np.random.default_rng(seed)
+        self.names = adapted(hparams, matrices)
+        self.leaves, self.seen = {}, {}
+        is_split = matrices.strip() == QUERIES_AND_VALUES
+        rng = np.random.default_rng(seed)
         for name in self.names:
             n_in, n_out = shapes(hparams)[name]
             r = 2 * rank if is_split else rank
             self.leaves[f"{name}/a"] = rng.uniform(-1, 1, (n_in, r)).astype(np.float32) / n_in**0.5
             self.leaves[f"{name}/b"] = np.zeros((r, n_out), np.float32)
         self.trainable = [*self.leaves]
-        self.changes = queries_and_values((2 * rank, 3 * hparams["n_embd"])) if is_split else 1
+        # 1 for the numbers of b that learn, 0 for those that stay 0
+        self.b_mask = queries_and_values((2 * rank, 3 * hparams["n_embd"])) if is_split else 1
 
     def params(self, rng=None):  # -> params
-        """The base with the adapter beside it; rng: for dropout, while it learns."""
+        """The base with the adapter beside it; with rng, for a step of learning, some inputs are dropped."""
         self.seen = {} if rng is None or not self.dropout else self.draw(rng)
         return attach(self.base, self.adapter(self.seen))
 
     def draw(self, rng):  # -> {name of an a: [n_in, 1]}
-        """Factors for the rows of each a: 0 for inputs that it does not see, a little above 1 for others."""
+        """Factors for the rows of each a: 0 for inputs that it does not see, 1 / (1 - dropout) for others."""
         seen = {}
         for name in self.names:
             is_seen = rng.random((len(self.leaves[f"{name}/a"]), 1), np.float32) >= self.dropout
@@ -95,15 +101,15 @@ class LowRankAdapter:
         return Adapter(updates, {})
 
     def gradients(self, found):  # {name: array} -> {name: array}
-        """By the chain rule: the model has seen · a and scale · b in place of a and b."""
+        """By the chain rule: in the model that `params` last returned, a is seen · a, and b is scale · b."""
         learned = {}
         for name in self.names:
             learned[f"{name}/a"] = found[f"{name}/a"] * self.seen.get(f"{name}/a", 1)
-            learned[f"{name}/b"] = found[f"{name}/b"] * (self.scale * self.changes)
+            learned[f"{name}/b"] = found[f"{name}/b"] * (self.scale * self.b_mask)
         return learned
 
     def write(self, folder, encoder, hparams, base):
-        """An adapter as peft writes it, in place of an older one."""
+        """Write an adapter as peft does, in place of an older one."""
         adapter_export.save(folder, self.adapter({}), hparams, base, self.dropout)
 
 
@@ -114,12 +120,15 @@ def adapted(hparams, matrices):  # -> names, such as "h0/attn/c_attn/w"
         if name not in NAMES or (name == QUERIES_AND_VALUES and len(chosen) > 1):
             allowed = "c_attn, c_proj, c_fc (or several, with commas between them), all, or qv alone"
             raise ValueError(f"matrices is {matrices!r:.50}: it must be {allowed}")
-    chosen = MATRICES if "all" in chosen else ["c_attn"] if QUERIES_AND_VALUES in chosen else chosen
+    if "all" in chosen:
+        chosen = MATRICES
+    elif QUERIES_AND_VALUES in chosen:
+        chosen = ["c_attn"]
     return [name for name in shapes(hparams) if re.fullmatch(rf"h\d+/\w+/({'|'.join(chosen)})/w", name)]
 
 
 def queries_and_values(shape):  # [2 rank, 3 n_embd] -> mask of the same shape
-    """1 where b may change: the first half of its rows makes queries, the second values."""
+    """1 for the numbers of b that learn: the first half of its rows changes queries, the second values."""
     mask = np.zeros(shape, np.float32)
     rank, n_embd = shape[0] // 2, shape[1] // 3
     mask[:rank, :n_embd] = 1

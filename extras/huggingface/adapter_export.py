@@ -45,13 +45,13 @@ def save(folder, adapter, hparams, base="", dropout=0.0):
 
 
 def refuse_model(folder):
-    """Raise ValueError for a folder with a model: beside an adapter, it is not read as one any more."""
+    """Raise ValueError for a folder with a model: with an adapter in it, it would no longer load as one."""
     if os.path.isdir(folder) and layout_of(Path(folder)):
         raise ValueError(f"{shown(folder)} holds a model: give the adapter a folder of its own")
 
 
 def put_in_place(config, weights, folder):
-    """Rename the two new files to what they replace; never are weights beside the fields of other weights.
+    """Rename the two new files to what they replace; weights are never beside the fields of other weights.
 
     If the fields change, there are none for a moment: a crash then leaves a folder that is not an adapter. An
     error or Ctrl-C leaves the old adapter or the new one.
@@ -89,7 +89,7 @@ def matrices(adapter, hparams):  # -> {"transformer.h.0.attn.c_attn": (our name,
 
 
 def to_fields(table, n_layer):  # -> {field: value}
-    """The fields of adapter_config.json; the commonest rank and alpha are usual, others are in patterns."""
+    """The fields of adapter_config.json: the most common rank and alpha, and patterns for any others."""
     pairs = {module: rank_and_alpha(name, update) for module, (name, _, update) in table.items()}
     r, alpha = Counter(pairs.values()).most_common(1)[0][0]
     return PEFT | {
@@ -102,7 +102,10 @@ def to_fields(table, n_layer):  # -> {field: value}
 
 
 def rank_and_alpha(name, update):  # -> r, alpha
-    """The rank of an update, and the alpha for which alpha / r is its scale: a whole number if one is."""
+    """The rank r of an update, and the alpha for which alpha / r is its scale: as an int if it is whole.
+
+    Raises ValueError for a rank or a scale that `adapters.load` would refuse.
+    """
     r, scale = update.a.shape[-1], float(update.scale)
     if not 1 <= r <= LARGEST_RANK:
         raise ValueError(f"{name} has a change of rank {r}, expected from 1 to {LARGEST_RANK:,}")
