@@ -110,25 +110,27 @@ def call(function, argv, program):
     dash, unless it begins with two or is an option of one letter. A function of *words gets all words that
     are not options. Raises ValueError for an unexpected word.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = dict(inspect.signature(function).parameters)
     in_order = [name for name, parameter in parameters.items() if parameter.kind != parameter.KEYWORD_ONLY]
     takes_all = parameters[in_order[0]].kind == inspect.Parameter.VAR_POSITIONAL
-    parameters = {name: each for name, each in parameters.items() if not (takes_all and name in in_order)}
+    if takes_all:
+        del parameters[in_order[0]]  # *words, which no option names
     words = [full_name(word, parameters) for word in argv]
     first = [word for word in words[:1] if not word.startswith("--")]
     if first:
         say_if_doubtful(first[0], words[1:], in_order[0], parameters)
     rest = joined(words[len(first) :], parameters, missing="" if first or takes_all else in_order[0])
     positional, options = sort_words(rest, program)
-    positional = [*first, *positional]
-    in_place = {} if takes_all else dict(zip(in_order, positional))
+    positional, in_place = [*first, *positional], {}
     if not takes_all:
         check_positional(positional, options, in_order, parameters)
+        in_place = dict(zip(in_order, positional))
+        positional = []  # all have a name now
     values = {}
     for name, word in (in_place | options).items():
         hint = quotes_hint(word, in_order) if name in in_place else ""
         values[name] = read_value(name, word, parameters[name].annotation, hint)
-    function(*(positional if takes_all else ()), **values)
+    function(*positional, **values)
 
 
 def quotes_hint(word, in_order):  # -> str
