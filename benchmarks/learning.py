@@ -1,9 +1,9 @@
 """Learning, beside PyTorch: `python -m benchmarks.learning`, in the project's folder; a quarter of an hour.
 
 Both take the same steps: forward, backward and AdamW, in float32, with the same random weights and ids. Each
-measurement is a process of its own: it takes two steps to warm up, and then some, whose median counts. The
-two programs take turns. For PyTorch the model is written as in gpt2.py, with PyTorch's own attention, norms
-and GELU, and its fused AdamW. The table is printed, and put into benchmarks/README.md.
+measurement is a process of its own: two steps to warm up, then those whose median counts. The two programs
+take turns. For PyTorch the model is written as in gpt2.py, with PyTorch's own attention, norms and GELU, and
+its fused AdamW. The table is printed, and put into benchmarks/README.md.
 """
 
 if __name__ == "__main__":  # first, so that a missing library is reported in one line
@@ -56,9 +56,7 @@ def command(rounds: int = 3, task: str = None):
     if task is None:
         text = "\n".join(table(rounds))
         print(text)
-        readme = ROOT / "benchmarks" / "README.md"
-        marks = "(?s)(?<=<!-- learning -->\n).*(?=\n<!-- end of learning -->)"
-        readme.write_text(re.sub(marks, lambda _: text, readme.read_text(encoding="utf-8")), encoding="utf-8")
+        put_into_readme(text)
         return
     name, _, program = task.rpartition(", ")
     if name not in TASKS or program not in PROGRAMS:
@@ -68,16 +66,22 @@ def command(rounds: int = 3, task: str = None):
     print(json.dumps([seconds, peak / 1e6]))
 
 
+def put_into_readme(text):
+    """Replace what stands between the two marks in benchmarks/README.md."""
+    readme = ROOT / "benchmarks" / "README.md"
+    between_marks = "(?s)(?<=<!-- learning -->\n).*(?=\n<!-- end of learning -->)"
+    changed = re.sub(between_marks, lambda _: text, readme.read_text(encoding="utf-8"))
+    readme.write_text(changed, encoding="utf-8")
+
+
 def table(rounds):  # -> lines
-    """The tasks, each with the medians of all turns."""
+    """The tasks, each with the medians of all turns; × is how many times as fast as PyTorch we are."""
     found = {(task, program): [] for task in TASKS for program in PROGRAMS}
     for _ in range(rounds):
         for task, program in found:
             found[task, program].append(one_process(f"{task}, {program}"))
-    lines = [
-        "| a step of learning | plainGPT: s, tokens/s | peak, MB | PyTorch: s, tokens/s | peak, MB | × |"
-    ]
-    lines += ["|---|---|---|---|---|---|"]
+    heads = "| a step of learning | plainGPT: s, tokens/s | peak, MB | PyTorch: s, tokens/s | peak, MB | × |"
+    lines = [heads, "|---|---|---|---|---|---|"]
     for task, (_, n_texts, _, _) in TASKS.items():
         cells, turns = [task], [found[task, program] for program in PROGRAMS]
         for turn in turns:
@@ -90,7 +94,7 @@ def table(rounds):  # -> lines
 
 
 def one_process(task):  # -> seconds a step, peak in MB
-    """A measurement in a process of its own."""
+    """A measurement in a process of its own. Raises RuntimeError, with its last words, if it fails."""
     time.sleep(PAUSE)
     words = [sys.executable, "-m", "benchmarks.learning", "--task", task]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
@@ -118,20 +122,23 @@ def measure(program, shape, n_texts, is_lora, n_steps):  # -> seconds a step
 
 @contextlib.contextmanager
 def in_numpy(_, n_head, inputs, targets, learner):
-    memory, n = optimizers.adamw_memory(learner.leaves), itertools.count(1)
+    """This package: extras/parallel.py and extras/optimizers.py."""
+    memory = optimizers.adamw_memory(learner.leaves)
+    steps = itertools.count(1)
     with parallel.all_cores(len(inputs)) as loss_and_gradients:
 
         def step():
             _, found = loss_and_gradients(
                 inputs, targets, learner.params(), n_head, trainable=learner.trainable
             )
-            optimizers.adamw(learner.leaves, learner.gradients(found), memory, next(n), RATE)
+            optimizers.adamw(learner.leaves, learner.gradients(found), memory, next(steps), RATE)
 
         yield step
 
 
 @contextlib.contextmanager
 def in_pytorch(params, n_head, inputs, targets, learner):
+    """The same model in PyTorch, whose tensors share the memory of our arrays."""
     import torch
     import torch.nn.functional as F
 
