@@ -18,7 +18,6 @@ if __name__ == "__main__":  # first, so that a missing library is reported in on
 import contextlib
 import itertools
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from statistics import median
 import numpy as np
 
 import weights
-from benchmarks.measure import PAUSE, median_seconds
+from benchmarks.measure import PAUSE, median_seconds, publish
 from extras import learners, optimizers, parallel
 from files import ROOT
 
@@ -54,9 +53,7 @@ def command(rounds: int = 3, task: str = None):
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: it must be 1 or more")
     if task is None:
-        text = "\n".join(table(rounds))
-        print(text)
-        put_into_readme(text)
+        publish("\n".join(table(rounds)), "learning")
         return
     name, _, program = task.rpartition(", ")
     if name not in TASKS or program not in PROGRAMS:
@@ -64,14 +61,6 @@ def command(rounds: int = 3, task: str = None):
     seconds = measure(PROGRAMS[program], *TASKS[name])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(json.dumps([seconds, peak / 1e6]))
-
-
-def put_into_readme(text):
-    """Replace what stands between the two marks in benchmarks/README.md."""
-    readme = ROOT / "benchmarks" / "README.md"
-    between_marks = "(?s)(?<=<!-- learning -->\n).*(?=\n<!-- end of learning -->)"
-    changed = re.sub(between_marks, lambda _: text, readme.read_text(encoding="utf-8"))
-    readme.write_text(changed, encoding="utf-8")
 
 
 def table(rounds):  # -> lines

@@ -67,6 +67,20 @@ def own_memory(pid):
     return int(found[1]) * 1024 / 1e6 if found else None
 
 
+def publish(text, mark):
+    """Print what was measured, and put it into benchmarks/README.md in place of the last; see `put_into`."""
+    print(text)
+    readme = ROOT / "benchmarks" / "README.md"
+    readme.write_text(put_into(readme.read_text(encoding="utf-8"), text, mark), encoding="utf-8")
+
+
+def put_into(readme, text, mark):
+    """The page, with text between the two lines <!-- MARK --> and <!-- end of MARK -->."""
+    before, begin, rest = readme.partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {mark} -->\n")
+    return f"{before}{begin}{text}\n{end}{after}"
+
+
 if __name__ == "__main__":
     began = time.perf_counter()
     process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)

@@ -35,7 +35,7 @@ import names
 import utils
 import weights
 from benchmarks import formats
-from benchmarks.measure import PAUSE, median_seconds, run
+from benchmarks.measure import PAUSE, median_seconds, publish, run
 from benchmarks.rivals import INSTALLED, KINDS, N_THREADS, RIVALS
 from benchmarks.sizes import PROMPT, grow
 from extras import speculative
@@ -75,16 +75,7 @@ def command(rounds: int = 5, sizes: str = ",".join(names.RELEASED)):
     os.environ.setdefault("NUMBA_NUM_THREADS", str(N_THREADS))  # Numba does not read OMP_NUM_THREADS
     page = [*describe_machine(), "", *compare(FOLDER / "124M", rounds), cost_of_lookup(FOLDER / "124M"), ""]
     text = "\n".join(page + grow(FOLDER, sizes.split(",")))
-    print(text)
-    readme = ROOT / "benchmarks" / "README.md"
-    readme.write_text(put_into(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
-
-
-def put_into(readme, text):
-    """The page, with text between its two marks in place of what the last run left there."""
-    before, begin, rest = readme.partition("<!-- the last run -->\n")
-    _, end, after = rest.partition("<!-- end of the last run -->\n")
-    return f"{before}{begin}{text}\n{end}{after}"
+    publish(text, "the last run")
 
 
 def describe_machine():

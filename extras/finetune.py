@@ -112,11 +112,12 @@ def report(run, write, show, loss, held_out_loss):
     if is_new:
         run.best[:] = held_out_loss, 0, held_out_loss
         run.save()  # first: it marks the folder as that of a run
-    elif is_best:
-        run.best[:2] = held_out_loss, run.n_steps
-    if is_new or is_best:
         write()
-    run.save()
+    else:
+        if is_best:
+            run.best[:2] = held_out_loss, run.n_steps
+            write()
+        run.save()
     learned = "" if loss is None else f"loss {loss:.3f}, "
     note = ", the best so far" if is_best else ""
     tell(f"step {run.n_steps}: {learned}held out {held_out_loss:.3f} nats a token{note}")

@@ -26,7 +26,7 @@ from extras import inside
 from extras.huggingface import variants
 from extras.lora import LowRank
 from extras.scoring import check_ids
-from extras.untied import UntiedEmbedding, apart
+from extras.untied import apart, is_tied
 from files import shown
 
 AT_ONCE = 512  # tokens in a pass: a larger batch goes some texts at a time, so that arrays stay in the cache
@@ -283,11 +283,6 @@ def leaves(params):  # -> {name: array}
         elif isinstance(leaf, LowRank) and name.startswith("h"):
             found |= {f"{name}/a": leaf.a, f"{name}/b": leaf.b}
     return found
-
-
-def is_tied(params):  # -> bool
-    """Whether one matrix serves as embedding and head."""
-    return not isinstance(params["wte"], UntiedEmbedding)
 
 
 def checked(inputs, targets, params, mask, label_smoothing):  # -> inputs, targets, shares

@@ -69,9 +69,9 @@ class LowRankAdapter:
         self.names = adapted(hparams, matrices)
         self.leaves, self.seen = {}, {}
         is_split = matrices.strip() == QUERIES_AND_VALUES
-        rng = np.random.default_rng(seed)
+        table, rng = shapes(hparams), np.random.default_rng(seed)
         for name in self.names:
-            n_in, n_out = shapes(hparams)[name]
+            n_in, n_out = table[name]
             r = 2 * rank if is_split else rank
             self.leaves[f"{name}/a"] = rng.uniform(-1, 1, (n_in, r)).astype(np.float32) / n_in**0.5
             self.leaves[f"{name}/b"] = np.zeros((r, n_out), np.float32)

@@ -24,6 +24,11 @@ class UntiedEmbedding:
         return self.head.T
 
 
+def is_tied(params):  # -> bool
+    """Whether one matrix serves as embedding and as head."""
+    return not isinstance(params.get("wte"), UntiedEmbedding)
+
+
 def apart(params):  # -> {name: array}
     """The arrays of a model by OpenAI's names; "wte" is the embedding, "lm_head" the head, [n_vocab, n_embd].
 

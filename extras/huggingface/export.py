@@ -34,7 +34,7 @@ from extras.huggingface.other_tokenizers import OtherEncoder
 from extras.huggingface.prepared import PreparedEncoder, as_gpt2s, steps_of, tokenizer_json
 from extras.huggingface.tensors import safetensors_library
 from extras.huggingface.variants import ACTIVATIONS
-from extras.untied import UntiedEmbedding, apart
+from extras.untied import apart, is_tied
 from files import needs, printable, read_json, say_if_large, shown
 from names import MODELS_DIR
 from utils import load_encoder_hparams_and_params
@@ -137,7 +137,7 @@ def to_config(encoder, hparams, params):  # -> {field: value}
         "n_inner": hparams.get("n_inner"),
         "activation_function": names[0],
         "layer_norm_epsilon": epsilons.pop(),
-        "tie_word_embeddings": not isinstance(params["wte"], UntiedEmbedding),
+        "tie_word_embeddings": is_tied(params),
         "bos_token_id": encoder.begin_id,
         "eos_token_id": stops if len(stops) > 1 else stops[0],
         "dtype": "float32",
@@ -164,10 +164,10 @@ def checked_arrays(hparams, params):  # -> {OpenAI's name, or "lm_head" if it is
     """
     arrays = {name: leaf for name, leaf in apart(params).items() if not name.endswith(("/eps", "/act"))}
     wanted = shapes(hparams)
-    if isinstance(params.get("wte"), UntiedEmbedding):
-        wanted["lm_head"] = wanted["wte"]
-    else:
+    if is_tied(params):
         del arrays["lm_head"]
+    else:
+        wanted["lm_head"] = wanted["wte"]
     for name in sorted(arrays.keys() | wanted.keys()):
         shape = getattr(arrays.get(name), "shape", None)
         if shape != wanted.get(name):

@@ -28,7 +28,7 @@ from extras.huggingface.config import read_config, to_hparams
 from extras.huggingface.hub import find_file, how_again
 from extras.huggingface.tensors import HEADS, read_tensors
 from extras.huggingface.variants import query_scales, set_variants
-from extras.untied import UntiedEmbedding
+from extras.untied import UntiedEmbedding, is_tied
 from files import MIXED_UP, ModelError, fresh_copy, read_json, say, shown
 from layouts import ADAPTER_CONFIG, QUANTIZED, SAFETENSORS
 
@@ -93,7 +93,7 @@ def load_params(model, config=None):  # -> params
             check_alone(model)
             check_unscaled(model, config)
             params = read_quantized(path, to_hparams(config))
-            if not (config["tie_word_embeddings"] or isinstance(params["wte"], UntiedEmbedding)):
+            if is_tied(params) and not config["tie_word_embeddings"]:
                 raise without_head(path)
             set_variants(params, config)
             return params

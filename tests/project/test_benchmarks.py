@@ -75,10 +75,13 @@ def test_a_cell_has_the_median_the_range_and_the_ratio():
     assert run.cell([], [1.0], 40, True) == ""
 
 
-def test_only_the_text_between_the_marks_is_replaced():
-    readme = "before\n<!-- the last run -->\nold\n<!-- end of the last run -->\nafter\n"
-    assert run.put_into(readme, "new") == readme.replace("old", "new")
-    assert run.put_into(run.put_into(readme, "new"), "old") == readme
+@pytest.mark.parametrize("mark", ["the last run", "learning"])
+def test_only_the_text_between_the_marks_is_replaced(mark):
+    readme = f"before\n<!-- {mark} -->\nold\n<!-- end of {mark} -->\nafter\n"
+    assert measure.put_into(readme, "new", mark) == readme.replace("old", "new")
+    assert measure.put_into(measure.put_into(readme, "new", mark), "old", mark) == readme
+    page = (run.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert page.count(f"<!-- {mark} -->\n") == page.count(f"<!-- end of {mark} -->\n") == 1
 
 
 def test_rivals_take_part_only_in_tasks_that_they_can_do():
