@@ -5,11 +5,10 @@ or the stream of ids. `command` puts them together, in the order in which they a
 """
 
 import re
-import secrets
 import sys
 from functools import partial
-from itertools import islice
 
+import options
 from files import ROOT, printable, redecoded, say, shown, to_stderr
 from names import MODELS_DIR
 from text import announce_reading, check_stop, prompt_ids, read_prompt, separated, text_of, write
@@ -53,7 +52,13 @@ drawn at random (the numbers are examples):
 --seed 0                   draw the same text each time
 
 --repetition_penalty 1.2   make tokens already in the text less likely
+--no_repeat_ngram 3        let no run of three tokens come a second time; those
+                           of the prompt count, too
 --n_samples 3              draw this many texts, with a line of dashes between
+--beams 4                  continue the four likeliest texts at once, and write
+                           the one that is the likeliest as a whole
+--length_penalty 1         with --beams: higher prefers longer texts; 0 compares
+                           texts of all lengths by their probability alone
 --stop TEXT                end before this text, in which \\n is a line end, \\t a
                            tab, and \\\\ a backslash
 --special                  read <|endoftext|>, and any other special token of
@@ -64,6 +69,8 @@ drawn at random (the numbers are examples):
 --past_context             when the context is full, forget the first half of
                            the text, say so on stderr, and continue
 --lookup                   the same text, faster where it repeats itself
+--draft MODEL              the same text, faster where a smaller model with the
+                           same vocabulary guesses it: 124M drafts for 1558M
 --explain                  show on stderr how each token is chosen: <- marks it
 --stats                    show on stderr tokens, speed and memory, at the end
 
@@ -72,9 +79,9 @@ drawn at random (the numbers are examples):
                            and say what was compared; no prompt, no download
 --version                  print the versions of this program, Python and NumPy
 """
-AT_ONCE = 32  # samples that are made together: each takes up to 75 MB of memory, for 124M
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}  # in the text for --stop
-APART = (("n_samples", "lookup"), ("n_samples", "explain"), ("past_context", "lookup"))
+WITH_A_PROMPT = ("n_samples", "beams", "draft", "lookup", "past_context", "keep_last", "explain", "stats")
+WRITING = (*options.FILTERS, "seed", "length_penalty", "stop", "special", "weights", *WITH_A_PROMPT)
 
 # ---- the command -------------------------------------------------------------------------------------------
 
@@ -93,12 +100,16 @@ def command(
     min_p: float = None,
     seed: int = None,
     repetition_penalty: float = None,
+    no_repeat_ngram: int = None,
     n_samples: int = 1,
+    beams: int = None,
+    length_penalty: float = None,
     stop: str = None,
     special: bool = False,
     keep_last: bool = False,
     past_context: bool = False,
     lookup: bool = False,
+    draft: str = None,
     explain: bool = False,
     stats: bool = False,
     models: bool = False,
@@ -106,21 +117,14 @@ def command(
     version: bool = False,
 ):
     """Refuse wrong arguments before any file is touched, then write the continuation to stdout."""
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    draws = temperature != 0 and (seed is not None or any(value is not None for value in settings.values()))
-    settings |= {"repetition_penalty": repetition_penalty}
-    given = {"n_samples": n_samples > 1, "lookup": lookup, "past_context": past_context}
-    given |= {"keep_last": keep_last, "explain": explain, "stats": stats}
-    check_together(given, n_samples, draws)
-    new_pick = pick_maker(settings, draws, seed)
+    given = dict(locals())  # {name: value} of all of them
+    options.check(given)
     stop = unescaped(stop)
     if not models_dir:
         raise ValueError("models_dir is empty: give a folder, or leave --models_dir out")
-    reports = [name for name, asked in (("models", models), ("check", check), ("version", version)) if asked]
+    reports = [name for name in ("models", "check", "version") if given[name]]
     if reports:
-        given |= settings | {"seed": seed, "stop": stop, "special": special, "weights": weights}
-        given |= {} if check else {"lora": lora}  # --check has a use for it
-        check_report(reports, prompt, given)
+        check_report(reports, given)
         print_report(reports[0], model_size, models_dir, lora)
         return
 
@@ -129,50 +133,42 @@ def command(
     if prompt is None and sys.stdin.isatty():
         refuse_in_chat(given)
         opened = open_model(model_size, models_dir, lora, weights)
-        converse(opened, n_tokens_to_generate, new_pick, stop, draws, special)
+        converse(opened, n_tokens_to_generate, given, stop)
         return
     prompt = read_prompt(prompt)
     encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     check_stop(stop, encoder)
     n_new = 0 if past_context else n_tokens_to_generate
     ids = prompt_ids(prompt, n_new, keep_last, special, encoder, hparams)
-    params = load_params()  # only now: half a gigabyte for 124M
+    load_draft = options.open_draft(given, encoder)
+    params, draft = load_params(), load_draft()  # only now: half a gigabyte for 124M
     announce_reading(len(ids), hparams)
+    new_pick = options.pick_maker(given)
     picks = (new_pick(ids, i) for i in range(n_samples))
-    picks = explained(picks, ids, settings, encoder) if explain else picks
+    picks = explained(picks, ids, options.filter_settings(given), encoder) if explain else picks
     picks, stats_line = timed(picks, len(ids)) if stats else (picks, None)
-    samples = forgetting if past_context else with_lookup if lookup else batched if n_samples > 1 else plain
-    new_texts = samples(ids, params, hparams["n_head"], n_tokens_to_generate, picks)
+    streams = options.stream_maker(given, encoder.stop_ids, draft)
+    new_texts = streams(ids, params, hparams["n_head"], n_tokens_to_generate, picks)
     write(separated(text_of(new_ids, encoder, stop, ids) for new_ids in new_texts), stats_line)
 
 
-def check_together(given, n_samples, draws):
-    """Raise ValueError for options that do not go together. given: {option: whether it is given}."""
-    for one, other in APART:
-        if given[one] and given[other]:
-            raise ValueError(f"--{one} and --{other} cannot be used together: leave one out")
-    if n_samples < 1:
-        raise ValueError(f"n_samples is {n_samples}: it must be 1 or more")
-    if n_samples > 1 and not draws:
-        advice = "give --seed, or another option that draws, and no --temperature 0"
-        raise ValueError(f"n_samples is {n_samples}: all texts would be the same: {advice}")
-
-
-def check_report(reports, prompt, given):
+def check_report(reports, given):
     """Raise ValueError for what --models, --check or --version cannot use. reports: which are asked for."""
     option, *others = reports
-    if prompt is not None:
+    if given["prompt"] is not None:
+        found = shown(given["prompt"], 50)
         advice = "a model is given with --model_size"
-        raise ValueError(f"--{option} takes no prompt, but {shown(prompt, 50)!r} is given: {advice}")
-    others += [name for name, value in given.items() if value is not None and value is not False]
+        raise ValueError(f"--{option} takes no prompt, but {found!r} is given: {advice}")
+    useless = WRITING if option == "check" else (*WRITING, "lora")
+    others += [name for name in useless if options.is_given(given, name)]
     if others:
         raise ValueError(f"--{option} and --{others[0]} cannot be used together: leave one out")
 
 
 def refuse_in_chat(given):
-    """Raise ValueError for options that need a prompt. given: {option: whether it is given}."""
-    for option, is_given in given.items():
-        if is_given:
+    """Raise ValueError for options that need a prompt."""
+    for option in WITH_A_PROMPT:
+        if options.is_given(given, option):
             raise ValueError(f"--{option} needs a prompt: a chat cannot use it")
 
 
@@ -215,27 +211,7 @@ def versions():  # -> str
     return f"plainGPT {own}, Python {python_version()}, NumPy {version('numpy')}"
 
 
-# ---- picks and streams -------------------------------------------------------------------------------------
-
-
-def pick_maker(settings, draws, seed):  # -> function (ids of a text, number of the sample) -> pick
-    """The pick for each text: the likeliest token, or one drawn at random.
-
-    Without a seed, every run draws a new text.
-    """
-    if not draws and all(value is None for value in settings.values()):
-        return greedy_pick
-    from extras import sampling
-
-    new_seed = secrets.randbits(32) if seed is None else seed
-    return sampling.pick_maker(new_seed if draws else None, **settings)
-
-
-def greedy_pick(ids, i):  # ids of a text, number of the sample -> pick
-    """Always the likeliest token."""
-    from numpy import argmax
-
-    return argmax
+# ---- watching ----------------------------------------------------------------------------------------------
 
 
 def explained(picks, ids, settings, encoder):  # yields picks
@@ -254,44 +230,10 @@ def timed(picks, n_prompt):  # -> picks, () -> str
     return clock.timed(picks), clock.line
 
 
-def plain(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
-    """One text after another, from the plain loop."""
-    import gpt2
-
-    for pick in picks:
-        yield gpt2.stream(ids, params, n_head, n, pick)
-
-
-def with_lookup(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
-    """The same ids, faster where a text repeats itself."""
-    from extras import speculative
-
-    for pick in picks:
-        yield speculative.stream(ids, params, n_head, n, pick)
-
-
-def batched(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
-    """The same ids, faster where there are several texts: AT_ONCE of them in a batch."""
-    from extras import batching
-
-    while group := list(islice(picks, AT_ONCE)):
-        yield from batching.samples(ids, params, n_head, n, group)
-
-
-def forgetting(ids, params, n_head, n, picks):  # yields a stream of ids for each pick
-    """The same ids until the context is full; then the first half is forgotten, and the text continues."""
-    from extras.chat import Conversation
-
-    for pick in picks:
-        text = Conversation(params, n_head)
-        text.add(ids)
-        yield text.generate(n, pick)
-
-
 # ---- chat --------------------------------------------------------------------------------------------------
 
 
-def converse(opened, n_tokens_to_generate, new_pick, stop, draws, special):
+def converse(opened, n_tokens_to_generate, given, stop):
     """Continue what the user types, line by line; see extras/chat.py. opened: what `open_model` returns."""
     from extras import chat
 
@@ -299,6 +241,7 @@ def converse(opened, n_tokens_to_generate, new_pick, stop, draws, special):
     chat.check_room(n_tokens_to_generate, hparams["n_ctx"])
     check_stop(stop, encoder)
     params, to_text = load_params(), partial(text_of, encoder=encoder, stop=stop)
-    if not draws:
+    new_pick, special = options.pick_maker(given), given["special"]
+    if not options.draws(given):
         say("The likeliest token is taken each time, and the text may repeat itself: --top_p 0.8 draws.")
     chat.chat(encoder, params, hparams["n_head"], n_tokens_to_generate, new_pick, to_text, special)

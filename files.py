@@ -151,22 +151,23 @@ def read_text(path, n_most=None):  # -> str
     return plain_text(content, path)
 
 
-def plain_text(content, source):  # bytes -> str
+def plain_text(content, source, n_before=0):  # bytes -> str
     """UTF-8 as text, without the byte-order mark that Windows puts before it, and with \\n for each \\r\\n.
 
-    Where that changes a text, a line on stderr says so. Raises ValueError if the bytes are not UTF-8.
+    Where that changes a text, a line on stderr says so. n_before: bytes of the source before these. Raises
+    ValueError if they are not UTF-8.
     """
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        found = f"byte {error.start + 1:,} is {content[error.start]:#04x}"
+        found = f"byte {n_before + error.start + 1:,} is {content[error.start]:#04x}"
         raise ValueError(f"{source} is not UTF-8 text: {found}; save it as UTF-8") from None
-    if text.startswith("\ufeff"):
+    if text.startswith("\ufeff") and not n_before:
         text = text[1:]
         say(f"{source}: its byte-order mark is left out")
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
-        say(rf"{source}: its line ends \r\n are read as \n")
+        say_once(rf"{source}: its line ends \r\n are read as \n")
     return text
 
 

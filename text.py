@@ -60,6 +60,16 @@ def text_waits():  # -> bool
 
 
 def prompt_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids
+    """The ids that `fitting_ids` finds; says so if some are left out, or a special token is plain text."""
+    ids, n_left_out = fitting_ids(prompt, n_new, keep_last, special, encoder, hparams)
+    if n_left_out:
+        n_all = n_left_out + len(ids)
+        say(f"of {n_all:,} tokens of the prompt, the last {len(ids):,} are used (--keep_last)")
+    say_if_plain([prompt], encoder, special)
+    return ids
+
+
+def fitting_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids, how many are left out
     """The ids of a prompt that leaves room for n_new ones; with keep_last, those at its end that do.
 
     special: see `encoded`. Raises ValueError for what cannot fit, UnicodeError as `Encoder.encode` does.
@@ -73,10 +83,9 @@ def prompt_ids(prompt, n_new, keep_last, special, encoder, hparams):  # -> ids
         if len(ids) > n_ctx and not keep_last:
             raise ValueError(f"the prompt has {len(ids):,} tokens, but the model sees {n_ctx:,}: shorten it")
     with or_use("--past_context"):
-        ids = last_ids(ids, n_new, n_ctx) if keep_last else ids
-        check_inputs(ids, n_new, n_vocab, n_ctx)
-    say_if_plain([prompt], encoder, special)
-    return ids
+        kept = last_ids(ids, n_new, n_ctx) if keep_last else ids
+        check_inputs(kept, n_new, n_vocab, n_ctx)
+    return kept, len(ids) - len(kept)
 
 
 def check_something_left(ids):
@@ -86,13 +95,12 @@ def check_something_left(ids):
 
 
 def last_ids(ids, n_new, n_ctx):  # -> ids
-    """The last of these ids, if not all of them leave room for n_new more; a line on stderr says so."""
+    """As many of these ids, from the end, as leave room for n_new more. Raises ValueError if none do."""
     n_kept = n_ctx - n_new
     if len(ids) <= n_kept:
         return ids
     if n_kept < 1:
         raise ValueError(f"{n_new:,} new tokens leave no room for the prompt: at most {n_ctx - 1:,} do")
-    say(f"of {len(ids):,} tokens of the prompt, the last {n_kept:,} are used (--keep_last)")
     return ids[-n_kept:]
 
 
@@ -164,12 +172,15 @@ def special_ids(encoder):  # -> set of ids
 
 def say_if_plain(texts, encoder, special, where="the prompt", form="{}"):
     """Say on stderr if a special token is written in one of these texts, but not read as that token."""
-    if special:
-        return
-    token = next(filter(None, (first_special(text, encoder) for text in texts)), None)
-    if token:
-        line = f"{shown(token, 50)!r} in {where} is read as plain text; --special makes it the token"
-        say(form.format(line))
+    note = next(filter(None, (plain_note(text, encoder, special, where) for text in texts)), None)
+    if note:
+        say(form.format(note))
+
+
+def plain_note(text, encoder, special, where):  # -> str or None
+    """What to say if a special token is written in a text, but not read as that token."""
+    token = None if special else first_special(text, encoder)
+    return token and f"{shown(token, 50)!r} in {where} is read as plain text; --special makes it the token"
 
 
 def first_special(text, encoder):  # -> str or None
@@ -201,6 +212,12 @@ def is_its_own_text(token, encoder):  # -> bool
 
 
 def text_of(new_ids, encoder, stop=None, before=()):  # ids, one at a time -> pieces of text
+    """The text of ids as they come, in pieces that a terminal can show; see `continuation`."""
+    pieces = continuation(new_ids, encoder, stop, before)
+    return map(visible, pieces) if sys.stdout.isatty() else pieces
+
+
+def continuation(new_ids, encoder, stop=None, before=()):  # ids, one at a time -> pieces of text
     """The text of ids as they come, up to an id that ends a text, or the text `stop`.
 
     before: the ids that they continue. Special tokens are not shown. If `stop` spells one, that token ends
@@ -211,8 +228,7 @@ def text_of(new_ids, encoder, stop=None, before=()):  # ids, one at a time -> pi
         ends.add(encoder.encoder[stop])
     new_ids = takewhile(lambda new_id: new_id not in ends, new_ids)
     new_ids = (new_id for new_id in new_ids if new_id not in hidden)
-    pieces = until(encoder.decode_stream(new_ids, before), stop)
-    return map(visible, pieces) if sys.stdout.isatty() else pieces
+    return until(encoder.decode_stream(new_ids, before), stop)
 
 
 def to_the_end(new_ids, stop_ids):  # -> ids

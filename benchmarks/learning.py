@@ -19,17 +19,14 @@ import contextlib
 import itertools
 import json
 import resource
-import subprocess
 import sys
-import time
 from statistics import median
 
 import numpy as np
 
 import weights
-from benchmarks.measure import PAUSE, median_seconds, publish
+from benchmarks.measure import median_seconds, one_process, publish
 from extras import learners, optimizers, parallel
-from files import ROOT
 
 HELP = """\
 python -m benchmarks.learning [--option value]    learning, beside PyTorch
@@ -68,7 +65,7 @@ def table(rounds):  # -> lines
     found = {(task, program): [] for task in TASKS for program in PROGRAMS}
     for _ in range(rounds):
         for task, program in found:
-            found[task, program].append(one_process(f"{task}, {program}"))
+            found[task, program].append(one_process("benchmarks.learning", f"{task}, {program}"))
     heads = "| a step of learning | plainGPT: s, tokens/s | peak, MB | PyTorch: s, tokens/s | peak, MB | × |"
     lines = [heads, "|---|---|---|---|---|---|"]
     for task, (_, n_texts, _, _) in TASKS.items():
@@ -80,16 +77,6 @@ def table(rounds):  # -> lines
         ratio = median(theirs / ours for (ours, _), (theirs, _) in zip(*turns))
         lines.append(f"| {' | '.join(cells)} | **{ratio:.2f} ×** |")
     return lines
-
-
-def one_process(task):  # -> seconds a step, peak in MB
-    """A measurement in a process of its own. Raises RuntimeError, with its last words, if it fails."""
-    time.sleep(PAUSE)
-    words = [sys.executable, "-m", "benchmarks.learning", "--task", task]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{task} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def measure(program, shape, n_texts, is_lora, n_steps):  # -> seconds a step

@@ -4,6 +4,7 @@
 is a small process of its own, because a new process counts its parent's memory in its own peak.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -38,6 +39,19 @@ def run(command, text=""):
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     seconds, n_bytes = done.stdout.split()
     return float(seconds), int(n_bytes) / 1e6
+
+
+def one_process(module, task):
+    """What `python -m MODULE --task TASK` measures and prints as JSON, in a process of its own.
+
+    Raises RuntimeError, with its last words, if it fails.
+    """
+    time.sleep(PAUSE)
+    words = [sys.executable, "-m", module, "--task", task]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{task} failed:\n{done.stderr}")
+    return json.loads(done.stdout)
 
 
 def run_sampled(command):

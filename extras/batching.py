@@ -15,20 +15,23 @@ import gpt2
 def stream(prompts, params, n_head, n_tokens_to_generate, picks=None):  # [n_batch][n_seq] -> (i, id) ...
     """Yield pairs (i, new id) as they come, n_tokens_to_generate for each prompt i.
 
-    picks: one for each prompt; None is greedy. The prefix that all prompts share is read once, so
-    [prompt] * 8 makes eight samples cheaply. Raises what `gpt2.stream` raises, and ValueError if there are
-    not as many picks as prompts.
+    n_tokens_to_generate: a number, or a list with one for each prompt. picks: one for each prompt; None is
+    greedy. The prefix that all prompts share is read once, so [prompt] * 8 makes eight samples cheaply.
+    Raises what `gpt2.stream` raises, and ValueError if there are not as many picks or numbers as prompts.
     """
-    for prompt in prompts:
-        gpt2.check_inputs(prompt, n_tokens_to_generate, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
+    is_list = isinstance(n_tokens_to_generate, list)
+    n_new = n_tokens_to_generate if is_list else [n_tokens_to_generate] * len(prompts)
+    for prompt, n in zip(prompts, n_new, strict=True):
+        gpt2.check_inputs(prompt, n, n_vocab=len(params["wte"]), n_ctx=len(params["wpe"]))
     picks = [np.argmax] * len(prompts) if picks is None else picks
     if len(picks) != len(prompts):
         raise ValueError(f"{len(picks)} picks for {len(prompts)} prompts: give one for each, or none")
-    if len(prompts) == 0 or n_tokens_to_generate == 0:
+    order = [i for i in range(len(prompts)) if n_new[i] > 0]
+    if not order:
         return
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # longest first: it ends last
+    order.sort(key=lambda i: -len(prompts[i]) - n_new[i])  # the longest first: it ends last
     texts = [[int(token) for token in prompts[i]] for i in order]
-    n_whole = [len(text) + int(n_tokens_to_generate) for text in texts]
+    n_whole = [len(prompts[i]) + int(n_new[i]) for i in order]
     kv_cache = gpt2.new_kv_cache(params, n_head, max(n_whole), n_batch=len(texts))
 
     n_past = n_shared(texts)

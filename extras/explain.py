@@ -12,7 +12,11 @@ import gpt2
 from extras.sampling import filters
 
 N_ROWS = 10
-SHORT = {"repetition_penalty": "penalty", "temperature": "temp."}  # names too long for a column
+SHORT = {  # names too long for a column
+    "repetition_penalty": "penalty",
+    "no_repeat_ngram": "n-gram",
+    "temperature": "temp.",
+}
 
 
 def explained(pick, ids, settings, encoder, write):  # -> pick

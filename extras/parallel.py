@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from extras import gradients
 
@@ -28,6 +27,8 @@ def all_cores(n_texts, n_cores=None):  # yields a function like `gradients.loss_
 
     n_texts: how many texts a batch has; n_cores: by default, all that this process may use.
     """
+    from threadpoolctl import threadpool_limits  # here: who only counts cores does not need it
+
     n_cores = n_cores or usable_cores()
     n_parts = min(n_texts, n_cores)
     with threadpool_limits(n_cores // n_parts, user_api="blas"), ThreadPoolExecutor(n_parts) as pool:

@@ -31,6 +31,33 @@ def repetition_penalty(penalty):  # -> filter
     return penalise
 
 
+class NothingLeft(ValueError):
+    """A filter removed every token."""
+
+
+def no_repeat_ngram(n):  # -> filter
+    """Remove tokens that would complete a run of n tokens that came before (Paulus et al. 2017, 2.5).
+
+    The filter raises NothingLeft where no token is left.
+    """
+    n = int(n)
+
+    def remove(logits, ids):
+        ids = [int(i) for i in ids]
+        n_before = n - 1  # how many ids of a run come before the one to choose
+        last = ids[max(len(ids) - n_before, 0) :]
+        ends = range(n_before, len(ids))
+        repeating = [ids[end] for end in ends if ids[end - n_before : end] == last]
+        left = logits.copy()
+        left[repeating] = -np.inf
+        if np.max(left) == -np.inf:
+            advice = "ask for fewer new tokens, or a longer run"
+            raise NothingLeft(f"no_repeat_ngram {n} leaves no token after {len(ids)}: {advice}")
+        return left
+
+    return remove
+
+
 def temperature(degree):  # -> filter
     """Divide all logits: below 1, likely tokens become likelier; above 1, less so; 0 keeps the likeliest.
 
@@ -92,6 +119,11 @@ def min_p(p):  # -> filter
 
 FILTERS = {  # in order of use: the filter, and the numbers it allows, in words and as a test
     "repetition_penalty": (repetition_penalty, "above 0", lambda x: 0 < x < math.inf),
+    "no_repeat_ngram": (
+        no_repeat_ngram,
+        "a whole number, 1 or more",
+        lambda x: 1 <= x < math.inf and x == int(x),
+    ),
     "temperature": (temperature, "0 or more", lambda x: 0 <= x < math.inf),
     "top_k": (top_k, "a whole number, 0 or more", lambda x: 0 <= x < math.inf and x == int(x)),
     "top_p": (top_p, "above 0 and at most 1; leave it out to draw from all tokens", lambda x: 0 < x <= 1),

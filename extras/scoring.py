@@ -85,19 +85,33 @@ def score(ids, params, n_head, stride=None):  # [n_seq] -> surprises, ranks: two
     """
     n_ctx = len(params["wpe"])
     stride = n_ctx if stride is None else stride
-    if not 1 <= stride <= n_ctx:
-        raise ValueError(f"stride is {stride}: it must be from 1 to the {n_ctx} tokens that the model sees")
+    check_stride(stride, n_ctx)
     check_ids(ids, params)
     ids = np.asarray(ids)
+    kv_cache = gpt2.new_kv_cache(params, n_head, min(n_ctx, len(ids)))
     surprises, ranks = [np.zeros(0, np.float32)], [np.zeros(0, int)]
     for start, end, n_scored in windows(len(ids), n_ctx, stride):
-        hidden = gpt2.transformer(ids[start : end - 1], **params, n_head=n_head)
-        logits = gpt2.next_logits(hidden[-n_scored:], params)
+        hidden = gpt2.prefill(ids[start : end - 1], params, n_head, kv_cache)
         targets = ids[end - n_scored : end]
-        target_logits = np.take_along_axis(logits, targets[:, None], axis=-1)
-        surprises.append(cross_entropy(logits, targets))
-        ranks.append(1 + np.sum(logits > target_logits, axis=-1))
+        for chunk in surprises_and_ranks(hidden[-n_scored:], targets, params):
+            surprises.append(chunk[0])
+            ranks.append(chunk[1])
     return np.concatenate(surprises), np.concatenate(ranks)
+
+
+def check_stride(stride, n_ctx):
+    """Raise ValueError for windows that overlap entirely, or leave tokens out."""
+    if not 1 <= stride <= n_ctx:
+        raise ValueError(f"stride is {stride}: it must be from 1 to the {n_ctx} tokens that the model sees")
+
+
+def surprises_and_ranks(hidden, targets, params, n_chunk=128):  # [n_seq, n_embd], [n_seq] -> yields both
+    """The surprise and the rank of each target, n_chunk at a time: all logits of 124M would be 200 MB."""
+    for start in range(0, len(targets), n_chunk):
+        logits = gpt2.next_logits(hidden[start : start + n_chunk], params)
+        chunk = targets[start : start + n_chunk]
+        target_logits = np.take_along_axis(logits, chunk[:, None], axis=-1)
+        yield cross_entropy(logits, chunk), 1 + np.sum(logits > target_logits, axis=-1)
 
 
 def check_ids(ids, params):
@@ -205,6 +219,12 @@ def scored_ids(document, encoder, special=False):  # str -> ids
     return document_ids(document, encoder, special) if has_begin else encoded(document, encoder, special)
 
 
+def say_if_not_begun(encoder):
+    """Say that a model cannot predict first tokens, where no token begins a text."""
+    if encoder.begin_id is None:
+        say("the model has no token that begins a text: the first token of each document is not scored")
+
+
 def bits_per_byte(documents, encoder, surprises_of):  # -> number
     """How many bits per byte it takes to send these documents to someone who has the model.
 
@@ -212,12 +232,11 @@ def bits_per_byte(documents, encoder, surprises_of):  # -> number
     token, this can be compared between models with different vocabularies.
     """
     n_nats = sum(surprises_of(document_ids(document, encoder)).sum(dtype=float) for document in documents)
-    return to_bits_per_byte(n_nats, documents)
+    return to_bits_per_byte(n_nats, sum(len(document.encode()) for document in documents))
 
 
-def to_bits_per_byte(n_nats, documents):  # -> number
-    """The surprise at documents, in bits for each of their bytes in UTF-8."""
-    n_bytes = sum(len(document.encode()) for document in documents)
+def to_bits_per_byte(n_nats, n_bytes):  # -> number
+    """The surprise at a text, in bits for each of its bytes in UTF-8."""
     return n_nats / np.log(2) / n_bytes if n_bytes else np.nan
 
 
@@ -283,8 +302,7 @@ def command(
     documents = read_documents(file or "-")
     encoder, hparams, load_params = open_model(model_size, models_dir, lora, weights)
     texts = [scored_ids(document, encoder, special) for document in documents]
-    if encoder.begin_id is None:
-        say("the model has no token that begins a text: the first token of each document is not scored")
+    say_if_not_begun(encoder)
     if special or encoder.begin_id is None:  # then not all bytes of a document are those of a scored text
         scored = [after_first(ids, encoder) for ids in texts]
     else:
@@ -300,9 +318,18 @@ def command(
         if show:
             print(show_surprise(ids[1:], found[-1], encoder, in_colour) + "\n")
     surprises = np.concatenate(found).astype(float)
-    if not len(surprises):
+    print(summary(len(surprises), surprises.sum(), sum(len(document.encode()) for document in scored)))
+
+
+def summary(n_tokens, n_nats, n_bytes):  # -> str
+    """The numbers of a text, in four lines. Raises ValueError if no token was scored."""
+    if not n_tokens:
         raise ValueError("no token is left to score: give a longer text")
-    print(f"tokens         {len(surprises):,}")
-    print(f"nats a token   {surprises.mean():.3f}")
-    print(f"perplexity     {np.exp(surprises.mean()):.2f}")
-    print(f"bits per byte  {to_bits_per_byte(surprises.sum(), scored):.3f}")
+    mean = n_nats / n_tokens
+    lines = [
+        f"tokens         {n_tokens:,}",
+        f"nats a token   {mean:.3f}",
+        f"perplexity     {np.exp(mean):.2f}",
+        f"bits per byte  {to_bits_per_byte(n_nats, n_bytes):.3f}",
+    ]
+    return "\n".join(lines)

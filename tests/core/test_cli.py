@@ -25,6 +25,7 @@ from helpers import (
 
 import cli
 import gpt2
+import options
 import program
 import utils
 import weights
@@ -102,7 +103,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(utils, "open_model", open_model)
     monkeypatch.setattr(cli, "text_of", text_of)
     for kind in ("plain", "with_lookup", "batched", "forgetting"):
-        monkeypatch.setattr(cli, kind, stream(kind))
+        monkeypatch.setattr(options, kind, stream(kind))
     return calls
 
 
@@ -476,7 +477,7 @@ def test_samples_are_the_same_in_one_batch_or_in_several(monkeypatch, capsys):
     words = ["The little fox", "10", "tiny", "--seed=5", "--top_k=50", "--n_samples=5"]
     texts = []
     for at_once in (1, 2, 5):
-        monkeypatch.setattr(cli, "AT_ONCE", at_once)
+        monkeypatch.setattr(options, "AT_ONCE", at_once)
         assert run(words) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] == texts[2] and texts[0].count("\n---------------\n") == 4
@@ -530,6 +531,18 @@ def test_the_command_ends_before_the_stop_text():
         (["--n_samples=2", "--seed=1", "--lookup"], "--n_samples and --lookup cannot be used together"),
         (["--n_samples=2", "--seed=1", "--explain"], "--n_samples and --explain cannot be used together"),
         (["--stop="], "stop is empty: give the text to stop at"),
+        (["--no_repeat_ngram=0"], "no_repeat_ngram is 0: it must be a whole number, 1 or more"),
+        (["--beams=0"], "beams is 0: it must be 1 or more"),
+        (["--beams=4", "--seed=1"], "--beams draws nothing, so --seed has no meaning: leave one out"),
+        (["--beams=4", "--top_p=0.9"], "--beams draws nothing, so --top_p has no meaning: leave one out"),
+        (["--beams=4", "--lookup"], "--beams and --lookup cannot be used together: leave one out"),
+        (["--beams=4", "--draft=tiny"], "--beams and --draft cannot be used together"),
+        (["--beams=4", "--explain"], "--beams and --explain cannot be used together"),
+        (["--beams=4", "--stats"], "--beams and --stats cannot be used together"),
+        (["--beams=4", "--length_penalty=1e999"], "length_penalty is '1e999': it must be a number"),
+        (["--length_penalty=2"], "length_penalty compares the texts of --beams: give --beams too, or leave"),
+        (["--draft=tiny", "--past_context"], "--draft and --past_context cannot be used together"),
+        (["--draft=tiny", "--n_samples=2", "--seed=1"], "--n_samples and --draft cannot be used together"),
     ],
 )
 def test_choices_out_of_range_are_refused_before_anything_is_loaded(monkeypatch, capsys, words, message):
@@ -801,6 +814,8 @@ def test_the_version_is_that_of_the_project_and_of_the_changelog():
         (["--check", "--stats", "-m", "tiny"], "--check and --stats cannot be used together"),
         (["--version", "--stop", "x"], "--version and --stop cannot be used together"),
         (["--models", "--special"], "--models and --special cannot be used together"),
+        (["--models", "--beams=2"], "--models and --beams cannot be used together"),
+        (["--check", "--draft=tiny"], "--check and --draft cannot be used together"),
         (["--check", "--special", "-m", "tiny"], "--check and --special cannot be used together"),
     ],
 )

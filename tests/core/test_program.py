@@ -19,6 +19,7 @@ PROGRAMS = {  # the file: what its errors begin with, what lists its libraries
     "gpt2.py": ("gpt2.py", "requirements.txt"),
     "extras/scoring.py": ("extras.scoring", "requirements.txt"),
     "extras/finetune.py": ("extras.finetune", "requirements-extras.txt"),
+    "extras/corpus/__main__.py": ("extras.corpus", "requirements.txt"),
     "extras/picture.py": ("extras.picture", "requirements-extras.txt"),
     "extras/page/__main__.py": ("extras.page", "requirements.txt"),
     "extras/huggingface/export.py": ("extras.huggingface.export", "requirements-extras.txt"),

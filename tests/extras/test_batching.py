@@ -1,5 +1,7 @@
 """Many texts at once: each is what it would be on its own, and they share forward passes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from helpers import SMALL, assert_same_ids, lively_params, passes, sampler
@@ -133,3 +135,19 @@ def test_samples_are_separate_streams_that_may_be_read_in_any_order(params):
         [1, 2, 3], params, SMALL["n_head"], 10, [sampler(seed) for seed in range(3)]
     )
     assert [next(first) for _ in range(4)] == wanted[0][:4] and list(second) == wanted[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_text_may_have_its_own_number_of_new_tokens(params, seed):
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(0, SMALL["n_vocab"], rng.integers(1, 15)).tolist() for _ in range(5)]
+    n_new = rng.integers(0, 16, 5).tolist()
+    wanted = [gpt2.generate(prompt, params, N_HEAD, n) for prompt, n in zip(prompts, n_new)]
+    model = partial(gpt2.gpt2, **params, n_head=N_HEAD)
+    for ours, plain, prompt in zip(batching.generate(prompts, params, N_HEAD, n_new), wanted, prompts):
+        assert_same_ids(ours, plain, lambda ids, start=prompt: model([*start, *ids])[-1])
+
+
+def test_numbers_of_new_tokens_that_are_not_one_for_each_prompt_are_refused(params):
+    with pytest.raises(ValueError):
+        batching.generate([[1], [2]], params, N_HEAD, [3])

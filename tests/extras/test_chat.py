@@ -291,6 +291,8 @@ def test_the_user_is_told_when_text_is_forgotten():
         ),
         (["--seed=1", "--n_samples=2"], "--n_samples needs a prompt: a chat cannot use it"),
         (["--lookup"], "--lookup needs a prompt"),
+        (["--beams=2"], "--beams needs a prompt"),
+        (["--draft=tiny"], "--draft needs a prompt"),
         (["--stats"], "--stats needs a prompt"),
         (["--keep_last"], "--keep_last needs a prompt"),
         (["--past_context"], "--past_context needs a prompt"),

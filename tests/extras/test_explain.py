@@ -92,6 +92,15 @@ def test_every_table_is_at_most_80_columns_wide(tiny):
         assert text.replace("\n", "").isprintable() and max(map(explain.width, text.split("\n"))) <= 80
 
 
+def test_every_filter_has_a_name_that_fits_its_column(tiny):
+    ids, tables = tiny[0].encode("the fox and the"), []
+    settings = {"no_repeat_ngram": 2, "repetition_penalty": 1.1, "temperature": 0.5}
+    explain.explained(np.argmax, ids, settings, tiny[0], tables.append)(np.zeros(4000, dtype=np.float32))
+    header = tables[0].split("\n")[1]
+    assert [header[i : i + 9].strip() for i in range(22, 58, 9)] == ["model", "penalty", "n-gram", "temp."]
+    assert all(len(explain.SHORT.get(name, name)) < 9 for name in sampling.FILTERS)
+
+
 def test_the_command_shows_a_table_for_each_token_and_the_same_text():
     plain = command("The little fox", "5", "tiny")
     done = command("The little fox", "5", "tiny", "--explain")

@@ -23,6 +23,12 @@ ROWS += [np.float32(RNG.integers(0, 3, 300)), np.float32([1, 1, 1, 1]), np.float
 IDS = [0, 2, 2]
 
 
+def repeats(text, n):
+    """Does the text end with a run of n tokens that it has before?"""
+    runs = [tuple(text[end - n : end]) for end in range(n, len(text) + 1)]
+    return runs[-1:] != [] and runs[-1] in runs[:-1]
+
+
 def slowly(logits, ids, name, x):
     """What a filter keeps and changes, one token at a time."""
     logits = [float(logit) for logit in logits]
@@ -31,6 +37,8 @@ def slowly(logits, ids, name, x):
     order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))
     if name == "repetition_penalty":
         return [(z / x if z > 0 else z * x) if i in ids else z for i, z in enumerate(logits)]
+    if name == "no_repeat_ngram":
+        kept = [i for i in order if not repeats([*ids, i], x)]
     if name == "temperature" and x > 0:
         return [(logit - max(logits)) / x for logit in logits]
     if name == "temperature":
@@ -48,6 +56,7 @@ def slowly(logits, ids, name, x):
     "name, x",
     [
         *[("repetition_penalty", x) for x in (1.3, 0.5, 1)],
+        *[("no_repeat_ngram", x) for x in (2, 3, 10**6)],
         *[("temperature", x) for x in (0, 0.3, 1, 2.5)],
         *[("top_k", x) for x in (0, 1, 2, 3, 40, 10**6)],
         *[("top_p", x) for x in (1e-9, 0.5, 0.9, 0.999, 1)],
@@ -93,9 +102,58 @@ def test_top_p_sorts_only_likely_tokens_and_keeps_the_same_as_if_it_sorted_all()
 
 
 def test_filters_are_applied_in_one_order_whatever_the_order_of_the_settings():
-    names = list(sampling.filters(min_p=0.1, top_p=0.9, top_k=5, temperature=2, repetition_penalty=1.1))
-    assert names == ["repetition_penalty", "temperature", "top_k", "top_p", "min_p"]
+    settings = {"min_p": 0.1, "top_p": 0.9, "top_k": 5, "temperature": 2}
+    names = list(sampling.filters(**settings, no_repeat_ngram=3, repetition_penalty=1.1))
+    assert names == ["repetition_penalty", "no_repeat_ngram", "temperature", "top_k", "top_p", "min_p"]
     assert sampling.filters(top_k=None) == {}
+
+
+# ---- runs that came before ---------------------------------------------------------------------------------
+
+
+def test_no_repeat_ngram_removes_the_tokens_that_would_repeat_a_run():
+    n_removed = 0
+    for i in range(300):
+        rng = np.random.default_rng(i)
+        n, ids = int(rng.integers(1, 6)), rng.integers(0, 4, int(rng.integers(0, 40)))
+        logits = np.float32(rng.normal(0, 2, 9))  # five tokens are never in the text
+        (apply,) = sampling.filters(no_repeat_ngram=n).values()
+        for text in (ids, ids.tolist(), tuple(ids)):
+            left = apply(logits, text)
+            removed = [token for token in range(9) if repeats([*ids, token], n)]
+            assert np.flatnonzero(left == -np.inf).tolist() == removed and left.dtype == np.float32
+            assert np.array_equal(left[left > -np.inf], np.delete(logits, removed))
+        n_removed += len(removed)
+    assert n_removed > 300
+
+
+def test_a_text_drawn_without_repeated_runs_has_none(params):
+    for n in (1, 2, 3):
+        pick = pick_of([5, 6, 5], 0, temperature=0.1, no_repeat_ngram=n)
+        text = [5, 6, 5, *gpt2.generate([5, 6, 5], params, SMALL["n_head"], 29, pick)]
+        runs = [*zip(*(text[i:] for i in range(n)))]
+        assert len(runs) - len({*runs}) == (n == 1)  # the prompt itself repeats one token
+    greedy = gpt2.generate([5, 6, 5], params, SMALL["n_head"], 29)
+    assert len({*greedy}) < 20
+
+
+def test_where_no_token_is_left_that_would_not_repeat_a_run_an_error_says_what_to_do(params):
+    picks = [sampling.picker([0, 1, 2], no_repeat_ngram=1, **more) for more in LEFT_TO_CHOOSE]
+    for pick in picks:
+        assert pick(np.float32([1, 2, 3, 4])) == 3
+        message = "^no_repeat_ngram 1 leaves no token after 4: ask for fewer new tokens, or a longer run$"
+        with pytest.raises(ValueError, match=message):
+            pick(np.float32([1, 2, 3, 4]))
+
+
+LEFT_TO_CHOOSE = [
+    {"rng": None},
+    {"rng": np.random.default_rng(0)},
+    {"rng": np.random.default_rng(0), "temperature": 2, "top_k": 2, "top_p": 0.9, "min_p": 0.1},
+]
+
+
+# ---- numbers -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,9 +170,13 @@ def test_filters_are_applied_in_one_order_whatever_the_order_of_the_settings():
         ({"min_p": 1.5}, "min_p is 1.5: it must be from 0 to 1"),
         ({"min_p": -1}, "min_p is -1"),
         ({"repetition_penalty": 0}, "repetition_penalty is 0: it must be above 0"),
+        ({"no_repeat_ngram": 0}, "no_repeat_ngram is 0: it must be a whole number, 1 or more"),
+        ({"no_repeat_ngram": 2.5}, "no_repeat_ngram is 2.5"),
+        ({"no_repeat_ngram": math.inf}, "no_repeat_ngram is inf"),
         (
             {"topk": 3},
-            "topk is not a filter: the filters are repetition_penalty, temperature, top_k, top_p, min_p",
+            "topk is not a filter: the filters are repetition_penalty, no_repeat_ngram, temperature, top_k, "
+            "top_p, min_p",
         ),
     ],
 )
@@ -484,3 +546,20 @@ def test_the_filters_of_transformers_do_the_same(transformers):
             judged = processors[name](settings[name])(torch.from_numpy(ids[None]), judged)
             assert np.array_equal(np.isfinite(ours), np.isfinite(judged[0].numpy())), name
             assert np.allclose(gpt2.softmax(ours), gpt2.softmax(judged[0].numpy()), rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parity
+def test_transformers_removes_the_same_tokens_that_would_repeat_a_run(transformers):
+    import torch
+    from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
+
+    rng, n_removed = np.random.default_rng(2), 0
+    for _ in range(300):
+        n, n_vocab = int(rng.integers(1, 6)), int(rng.integers(30, 300))
+        row, ids = np.float32(rng.normal(0, 2, n_vocab)), rng.integers(0, 4, int(rng.integers(1, 60)))
+        (apply,) = sampling.filters(no_repeat_ngram=n).values()
+        ours = apply(row, ids.tolist())
+        theirs = NoRepeatNGramLogitsProcessor(n)(torch.from_numpy(ids[None]), torch.from_numpy(row[None]))
+        assert np.array_equal(ours, theirs[0].numpy())
+        n_removed += np.isinf(ours).any()
+    assert n_removed > 150

@@ -15,6 +15,8 @@ import cli
 import program
 import utils
 from extras import finetune, quantize, scoring
+from extras.corpus import command as corpus
+from extras.corpus import workers
 from extras.huggingface import convert, export, gguf_files, hub
 from extras.page import command as page
 from files import ModelError
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.faults
 COMMANDS = {
     "cli": cli.command,
     "extras.scoring": scoring.command,
+    "extras.corpus.command": corpus.command,
     "extras.finetune": finetune.command,
     "extras.quantize": quantize.command,
     "extras.page.command": page.command,
@@ -30,8 +33,9 @@ COMMANDS = {
     "extras.huggingface.export": export.command,
     "extras.huggingface.gguf_files": gguf_files.command,
 }
+LINE = b'{"prompt": "Once", "n": 3}\n{"prompt": ""}\n'
 CUT = b"Once<|endoftext|>The end<|endoftext|>\n"
-NOTES = "^looking for|^downloading|^prompt .* tokens|(is|are) left out|read as|is taken as|tokens forgotten"
+NOTES = "^looking for|^downloading|^prompt .* tokens|(is|are) left out|(read|taken) as|forgotten|skipped$"
 # fmt: off
 WORDS = (
     "", " ", "-", "--", "---", "-h", "--help", "-5", "-5 degrees", "— Bonjour", "a b", "Once upon a time",
@@ -65,6 +69,8 @@ def words_of(names, rng):
             words.append(option(names, rng))
         if rng.random() < 0.75:
             words.append(WORDS[rng.integers(len(WORDS))])
+    if "action_and_files" in names and rng.random() < 0.8:
+        words = [str(rng.choice(["score", "generate"])), "-", *words, "--out", f"out{rng.integers(9)}"]
     if rng.random() < 0.6:
         words += ["--model_size", "tiny"]
     if rng.random() < 0.6 and "n_tokens_to_generate" in names:
@@ -84,6 +90,7 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "within", partial(refuse, "the hub"))
     for command in COMMANDS.values():
         monkeypatch.setitem(command.__kwdefaults__, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(corpus, "opened", lambda n_workers, scheduler: workers.opened())
     monkeypatch.setitem(finetune.command.__kwdefaults__, "n_steps", 1)
     monkeypatch.setitem(finetune.command.__kwdefaults__, "window", 8)
     monkeypatch.chdir(tmp_path)
@@ -97,9 +104,9 @@ def test_any_words_give_a_text_or_one_line(name, offline, monkeypatch, capsys, n
         rng = np.random.default_rng(seed)
         words = words_of(names, rng)
         stdin = rng.choice(
-            [b"", b"Once upon a time\n", b"\xff", "Füchse\r\n".encode(), b"\xef\xbb\xbfOnce", CUT]
+            [b"", b"Once upon a time\n", b"\xff", "Füchse\r\n".encode(), b"\xef\xbb\xbfOnce", CUT, LINE]
         )
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         status = program.run(name, argv=words)
         out, err = capsys.readouterr()
         statuses[status] += 1

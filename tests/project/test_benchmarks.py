@@ -8,7 +8,7 @@ import pytest
 from helpers import run_python
 
 import utils
-from benchmarks import formats, measure, run, sizes
+from benchmarks import corpus, formats, measure, run, sizes
 from extras.huggingface.quantized_file import parts_of
 from extras.quantize import quantize
 from extras.untied import apart
@@ -193,3 +193,35 @@ def test_the_table_has_a_row_for_every_installed_rival_and_names_the_others(fold
         "With int8", "With int4", "With nf4"
     ]  # fmt: skip
     assert "×" in rows["transformers float32"][0] and "×" not in rows["plainGPT"][0]
+
+
+# ---- many texts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["score", "generate"])
+@pytest.mark.parametrize("program", ["one process", "workers 1"])
+def test_texts_and_tokens_a_second_are_counted(tmp_path, monkeypatch, action, program):
+    monkeypatch.setattr(corpus, "FOLDER", tmp_path)
+    monkeypatch.setattr(corpus, "SHAPES", {"tiny": 5})
+    monkeypatch.setattr(corpus, "N_NEW", 3)
+    monkeypatch.setattr(formats, "write_openai", lambda *_: None)
+    corpus.prepare()
+    texts_a_second, tokens_a_second = corpus.measure(action, "tiny", program)
+    encoder, *_ = utils.load_encoder_hparams_and_params("tiny", "models")
+    texts = corpus.texts_in(action, tmp_path / f"{action}-tiny.txt", encoder)
+    n_tokens = 5 * 3 if action == "generate" else sum(len(ids) - 1 for ids in texts)
+    assert len(texts) == 5 and tokens_a_second / texts_a_second == pytest.approx(n_tokens / 5)
+
+
+def test_excerpts_have_lengths_between_two_bounds_and_are_the_same_each_time():
+    found = [[*corpus.excerpts(300, 40, 700, np.random.default_rng(0))] for _ in range(2)]
+    lengths = sorted(map(len, found[0]))
+    assert found[0] == found[1] and 30 <= lengths[0] and lengths[-1] <= 701
+    assert 140 < lengths[150] < 200  # the middle of their logarithms
+
+
+def test_texts_are_filled_up_on_one_side():
+    pytest.importorskip("torch", reason="PyTorch is not installed: see benchmarks/requirements.txt")
+    for side, row in (("right", [5, 0, 0]), ("left", [0, 0, 5])):
+        ids, mask = corpus.filled([[5], [1, 2, 3]], side)
+        assert ids.tolist() == [row, [1, 2, 3]] and mask.tolist() == [[int(i > 0) for i in row], [1, 1, 1]]

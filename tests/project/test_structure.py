@@ -12,6 +12,7 @@ from extras.huggingface import export
 FOLDERS = (
     "",
     "extras",
+    "extras/corpus",
     "extras/huggingface",
     "extras/page",
     "training",
@@ -21,6 +22,7 @@ FOLDERS = (
 )
 UPWARD = {  # imports inside a function that may point to a module above
     ("gpt2", "program"),  # where gpt2.py is started as a program
+    ("extras.corpus.workers", "extras.corpus.cluster"),  # where a cluster is asked for, which needs Dask
     ("utils", "extras.huggingface"),  # the loader, when a model is in that layout
     ("utils", "extras.huggingface.gguf_reader"),  # or a file of llama.cpp
     ("utils", "extras.recognise"),  # and where there is no model
@@ -94,9 +96,9 @@ def test_importing_the_core_imports_no_extra():
     assert at_module_level(MODULES["gpt2"]) == set()
 
 
-def test_only_the_command_and_the_loader_import_extras_inside_functions():
+def test_only_the_command_its_options_and_the_loader_import_extras_inside_functions():
     reaching = {name for name in CORE if any(map(is_extra, imports(MODULES[name])))}
-    assert reaching == {"cli", "utils"}
+    assert reaching == {"cli", "options", "utils"}
 
 
 def test_no_module_imports_from_the_tests():

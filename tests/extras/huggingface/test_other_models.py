@@ -9,8 +9,8 @@ import pytest
 from helpers import run
 from other_models import MODELS, write_other_model
 
-import cli
 import gpt2
+import options
 import utils
 from extras import chat, scoring
 from text import CHANGING, text_of, until
@@ -64,7 +64,8 @@ def test_the_command_writes_what_the_new_ids_add_to_the_prompt(load, capsys, nam
 def test_samples_are_those_that_each_pick_draws_alone(load, capsys, name):
     folder, layout, encoder, params = load(name)
     prompt, ids = prompt_of(layout, encoder)
-    new_pick = cli.pick_maker({"temperature": 3.0}, True, 5)
+    given = dict.fromkeys(options.FILTERS) | {"temperature": 3.0, "seed": 5}
+    new_pick = options.pick_maker(given)
     texts = [gpt2.generate(ids, params, 4, N, new_pick(ids, i)) for i in range(3)]
     wanted = ("\n" + 15 * "-" + "\n").join(written_after(encoder, ids, each) for each in texts)
     assert run([prompt, str(N), folder, "--n_samples=3", "--temperature=3", "--seed=5"]) == 0
@@ -153,7 +154,7 @@ def test_in_a_chat_it_is_said_once_however_many_lines_come(load, capsys, monkeyp
     monkeypatch.setattr(chat, "read_line", lambda: next(lines, None) or (_ for _ in ()).throw(EOFError))
     monkeypatch.setattr(chat, "prepare_terminal", lambda: None)
     to_text = functools.partial(text_of, encoder=encoder)
-    chat.chat(encoder, params, 4, 4, cli.greedy_pick, to_text)
+    chat.chat(encoder, params, 4, 4, options.greedy_pick, to_text)
     out, err = capsys.readouterr()
     assert err == f"{SAID}'The Cat' as 'the cat'\n" and out.count("\n") == 4
 
@@ -166,7 +167,7 @@ def test_in_a_chat_each_turn_adds_to_the_text_so_far(load, capsys, monkeypatch, 
     monkeypatch.setattr(chat, "read_line", lambda: next(typed, None) or (_ for _ in ()).throw(EOFError))
     monkeypatch.setattr(chat, "prepare_terminal", lambda: None)
     to_text = functools.partial(text_of, encoder=encoder)
-    chat.chat(encoder, params, 4, 4, cli.greedy_pick, to_text)
+    chat.chat(encoder, params, 4, 4, options.greedy_pick, to_text)
     for line in lines:
         try:
             ids += encoder.encode("\n" + line if ids else line)
