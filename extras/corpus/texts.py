@@ -192,8 +192,10 @@ def ids_of(prompt, options):  # -> ids
     """The ids of a prompt. Raises ValueError for one that is missing, or does not fit."""
     if not isinstance(prompt, str) or not prompt:
         raise ValueError("it has no prompt: give a text to continue")
-    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in prompt):
-        raise ValueError("the prompt has half a character, which is no text")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the prompt has half a character, which is no text") from None
     if options["stop"] == "":
         raise ValueError("stop is empty: give the text to stop at")
     model, draft = models_of(options)
